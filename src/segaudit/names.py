@@ -1,0 +1,56 @@
+"""Short names: a class is found by its name in snake case, without being registered anywhere."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def snake_case(name: str) -> str:
+    """Turn a class's name into its short name.
+
+    Example:
+        >>> [snake_case(name) for name in ("SegGradCAM", "DEA", "DeletionAUC", "RegionEffects")]
+        ['seg_grad_cam', 'dea', 'deletion_auc', 'region_effects']
+
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def resolve(entry: T | str, base: type[T]) -> T:
+    """The object itself, or a new one of the subclass of ``base`` that a short name names.
+
+    Raises:
+        ValueError: if no imported subclass has that name; the message lists those that exist.
+
+    """
+    if not isinstance(entry, str):
+        return entry
+    known = {snake_case(cls.__name__): cls for cls in _subclasses(base) if not getattr(cls, "__abstractmethods__", None)}
+    if entry not in known:
+        raise ValueError(
+            f"there is no {base.__name__} {entry!r}. Known: {', '.join(sorted(known))}; any other goes by its class_path."
+        )
+    found: T = known[entry]()
+    return found
+
+
+def resolve_named(entries: Mapping[str, T | str] | Sequence[T | str], base: type[T]) -> dict[str, T]:
+    """Objects by name, from a mapping or from a list whose entries name themselves.
+
+    Raises:
+        ValueError: if two entries of a list have one name.
+
+    """
+    if isinstance(entries, Mapping):
+        return {name: resolve(entry, base) for name, entry in entries.items()}
+    objects = [resolve(entry, base) for entry in entries]
+    names = [snake_case(type(item).__name__) for item in objects]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{', '.join(twice)} appears more than once; give a mapping with a name for each.")
+    return dict(zip(names, objects, strict=True))
+
+
+def _subclasses(cls: type[Any]) -> list[type[Any]]:
+    return [found for sub in cls.__subclasses__() for found in (sub, *_subclasses(sub))]
