@@ -1,0 +1,234 @@
+"""Masked forwards: what the model says when parts of an image are filled."""
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from segaudit.intervention.fill import ConstantFill, Fill
+from segaudit.intervention.region import Regions, SuperpixelRegions
+from segaudit.output import logits_of
+from segaudit.target import Targets, target_score
+
+#: A target whose score is lower than this cannot be scored: relative changes of it would be noise.
+MIN_SCORE = 0.05
+#: Smaller differences of two scores are rounding errors of single precision, which change with the batch.
+_ROUNDING = 1e-6
+
+
+class Intervention:
+    """How pixels are removed and how finely: shared by all explainers and scores of an audit.
+
+    Args:
+        fill: what stands in place of removed pixels; the constant 0 unless told.
+        regions: the partitions whose parts are removed one at a time for effect maps.
+        steps: points of a deletion or insertion curve beside its two ends.
+        max_batch: most images in one forward pass.
+
+    """
+
+    def __init__(
+        self, fill: Fill | None = None, regions: Regions | None = None, steps: int = 16, max_batch: int = 64
+    ) -> None:
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}.")
+        if max_batch < 1:
+            raise ValueError(f"max_batch must be at least 1, got {max_batch}.")
+        self.fill = fill or ConstantFill()
+        self.regions = regions or SuperpixelRegions()
+        self.steps = steps
+        self.max_batch = max_batch
+
+
+class Probe:
+    """An intervention bound to one batch: every masked forward that several askers need is run once.
+
+    Use it inside :func:`segaudit.attribution.attribution_context`; :class:`segaudit.Auditor` and explainers do.
+
+    Args:
+        model: maps images to logits ``(B, C, *S)``, a dict with ``out`` or an object with ``.logits``.
+        images: ``(B, channels, *S)``.
+        targets: N targets, each in one of the images.
+        intervention: how pixels are removed.
+        logits: of the images, ``(B, C, *S)``, where they are known already.
+
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Targets,
+        intervention: Intervention,
+        logits: Tensor | None = None,
+    ) -> None:
+        self.model = model
+        # A tensor made under inference_mode takes no part in autograd; its clone does.
+        self.images = images.detach().clone()
+        self.targets = targets
+        self.intervention = intervention
+        #: Seconds of shared work that an asker used but did not wait for, because it had been done before.
+        self.borrowed = 0.0
+        self._logits = logits
+        self._effects: tuple[Tensor, float] | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(M, C, *S)`` of images ``(M, channels, *S)``, with gradients where these are on."""
+        return logits_of(self.model(images), images.shape[2:])
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """Logits ``(B, C, *S)`` of the unperturbed images."""
+        return forward(self.model, self.images, self.intervention.max_batch) if self._logits is None else self._logits
+
+    @cached_property
+    def score(self) -> Tensor:
+        """S(x) of each target, ``(N,)`` in [0, 1]."""
+        return target_score(self.logits[self.targets.image_index], self.targets)
+
+    @property
+    def reference(self) -> Tensor:
+        """S(x) as the denominator of relative scores: NaN where it is below :data:`MIN_SCORE`."""
+        return self.score.where(self.score >= MIN_SCORE, torch.nan)
+
+    @cached_property
+    def filled(self) -> Tensor:
+        """The images with everything removed, ``(B, channels, *S)``."""
+        return self.intervention.fill(self.images)
+
+    @cached_property
+    def filled_score(self) -> Tensor:
+        """S of each target when its whole image is filled, ``(N,)`` in [0, 1]."""
+        logits = forward(self.model, self.filled, self.intervention.max_batch)
+        return target_score(logits[self.targets.image_index], self.targets)
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """How many pixels are removed at each point of a curve, ``(K,)`` from 0 to all."""
+        # Quadratic: good maps change the score early, where even points would be too few.
+        nodes = torch.linspace(0, 1, self.intervention.steps + 2, dtype=torch.float64) ** 2
+        pixels = self.targets.region[0].numel()
+        counts: Tensor = (nodes * pixels).round().long().unique()
+        return counts.to(self.images.device)
+
+    @property
+    def fractions(self) -> Tensor:
+        """The share of pixels removed at each point of a curve, ``(K,)`` float64, from 0 to 1."""
+        return self.counts.double() / self.counts[-1]
+
+    def deletion_curve(self, attribution: Tensor) -> Tensor:
+        """S with the most attributed pixels filled, over S(x): ``(N, K)`` at :attr:`fractions`.
+
+        Args:
+            attribution: ``(N, *S)``; ties are broken by place.
+
+        """
+        filled_at_least = self._ranks(attribution)
+        return self._curve(lambda n, count: filled_at_least[n] < count, (self.score, self.filled_score))
+
+    def insertion_curve(self, attribution: Tensor) -> Tensor:
+        """S with all pixels filled but the most attributed, over S(x): ``(N, K)`` at :attr:`fractions`.
+
+        Args:
+            attribution: ``(N, *S)``; ties are broken by place.
+
+        """
+        shown_first = self._ranks(attribution)
+        return self._curve(lambda n, count: shown_first[n] >= count, (self.filled_score, self.score))
+
+    def score_without(self, removed: Tensor) -> Tensor:
+        """S of each target when ``removed`` ``(N, *S)`` bool is filled in its image, ``(N,)`` in [0, 1]."""
+        return self._masked_scores(len(self.targets), lambda rows: rows, lambda rows: removed[rows])
+
+    def effect_map(self) -> Tensor:
+        """How far S falls, relative to S(x), when the region at a pixel is filled: ``(N, *S)``, mean over the scales.
+
+        One sweep serves all targets of an image: B·R forwards for R regions.
+        """
+        if self._effects is None:
+            started = now(self.images.device)
+            effects = self._sweep()
+            self._effects = effects, now(self.images.device) - started
+        else:
+            self.borrowed += self._effects[1]
+        return self._effects[0]
+
+    def _ranks(self, attribution: Tensor) -> Tensor:
+        order = attribution.flatten(1).argsort(dim=1, descending=True, stable=True)
+        ranks = torch.empty_like(order)
+        place = torch.arange(order.shape[1], device=order.device).expand_as(order)
+        return ranks.scatter_(1, order, place).view(attribution.shape)
+
+    def _curve(self, mask: Callable[[Tensor, Tensor], Tensor], ends: tuple[Tensor, Tensor]) -> Tensor:
+        targets, inner = len(self.targets), self.counts[1:-1]
+        shape = (-1, *[1] * (self.images.ndim - 2))
+        between = self._masked_scores(
+            targets * len(inner),
+            lambda rows: rows // len(inner),
+            lambda rows: mask(rows // len(inner), inner[rows % len(inner)].view(shape)),
+        ).view(targets, len(inner))
+        return torch.cat([ends[0][:, None], between, ends[1][:, None]], dim=1) / self.reference[:, None]
+
+    def _masked_scores(
+        self, count: int, target_of: Callable[[Tensor], Tensor], mask_of: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """S for ``count`` masked images; row i shows the image of target ``target_of(i)`` with ``mask_of(i)`` filled."""
+
+        def score(rows: Tensor) -> Tensor:
+            these = self.targets[target_of(rows)]
+            return target_score(self._masked_forward(these.image_index, mask_of(rows)), these)
+
+        return self._in_chunks(count, score)
+
+    @torch.no_grad()
+    def _masked_forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        return self.forward(torch.where(mask[:, None], self.filled[image], self.images[image]))
+
+    def _sweep(self) -> Tensor:
+        regions = self.intervention.regions(self.images)
+        return torch.stack([self._effects_of(labels) for labels in regions]).mean(dim=0)
+
+    def _effects_of(self, labels: Tensor) -> Tensor:
+        """Effect map ``(N, *S)`` of one partition ``(B, *S)``."""
+        flat = labels.flatten(1)
+        sizes = torch.zeros(len(flat), int(flat.max()) + 1, device=flat.device, dtype=torch.int64)
+        sizes.scatter_add_(1, flat, torch.ones_like(flat))
+        image, region = sizes.nonzero(as_tuple=True)  # an unused label costs no forward
+        # Which targets an image has, -1 where it has fewer than the fullest image.
+        rounds = self.targets.rounds()
+        of_image = torch.full((len(flat), len(rounds)), -1, device=flat.device)
+        for position, chosen in enumerate(rounds):
+            of_image[self.targets.image_index[chosen], position] = chosen
+        wanted = (of_image[image] >= 0).any(dim=1)  # an image without targets costs none either
+        image, region = image[wanted], region[wanted]
+        scores = torch.zeros(len(self.targets), sizes.shape[1], device=flat.device)
+        shape = (-1, *[1] * (labels.ndim - 1))
+        for rows in torch.arange(len(image), device=flat.device).split(self.intervention.max_batch):
+            logits = self._masked_forward(image[rows], labels[image[rows]] == region[rows].view(shape))
+            for position in range(len(rounds)):
+                target = of_image[image[rows], position]
+                has = (target >= 0).nonzero()[:, 0]
+                scores[target[has], region[rows][has]] = target_score(logits[has], self.targets[target[has]])
+        fall = self.reference[:, None] - scores
+        # A region that does not matter must tie with the next that does not, not be ranked by rounding errors.
+        effects = torch.where(fall.abs() < _ROUNDING, 0.0, fall) / self.reference[:, None]
+        return effects.gather(1, flat[self.targets.image_index]).view(self.targets.region.shape)
+
+    def _in_chunks(self, count: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        chunks = torch.arange(count, device=self.images.device).split(self.intervention.max_batch)
+        return torch.cat([compute(rows) for rows in chunks])
+
+
+@torch.no_grad()
+def forward(model: nn.Module, images: Tensor, max_batch: int) -> Tensor:
+    """Logits ``(M, C, *S)`` of images ``(M, channels, *S)``, at most ``max_batch`` at a time and without gradients."""
+    return torch.cat([logits_of(model(part), part.shape[2:]) for part in images.split(max_batch)])
+
+
+def now(device: torch.device) -> float:
+    """Seconds on a clock that waits for the device's work to end."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

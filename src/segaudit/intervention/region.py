@@ -1,0 +1,106 @@
+"""Partitions of an image into the regions that are removed one at a time."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+
+#: Most distances between pixels and centres that are held at once: half a GiB.
+_MOST_DISTANCES = 1 << 26
+
+
+class Regions(ABC):
+    """Partition each image, at one or several scales.
+
+    Args:
+        counts: about how many regions an image is cut into, a number a scale.
+
+    """
+
+    def __init__(self, counts: Sequence[int] = (24, 64, 140)) -> None:
+        if not counts or min(counts) < 2:
+            raise ValueError(f"counts needs at least one scale of at least 2 regions, got {list(counts)}.")
+        self.counts = list(counts)
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """A label map ``(B, *S)`` int64 for each scale, labels from 0; images ``(B, channels, *S)``."""
+        return [self.partition(images, count) for count in self.counts]
+
+    @abstractmethod
+    def partition(self, images: Tensor, count: int) -> Tensor:
+        """A label map ``(B, *S)`` int64 of about ``count`` regions, labels from 0; a label may be unused."""
+
+
+class GridRegions(Regions):
+    """Boxes of nearly equal size, the same for all images."""
+
+    def partition(self, images: Tensor, count: int) -> Tensor:
+        """Boxes as close to cubes as the image's shape allows."""
+        size = images.shape[2:]
+        labels = torch.zeros(size, dtype=torch.int64, device=images.device)
+        for axis, cells in enumerate(_cells(size, count)):
+            place = torch.arange(size[axis], device=images.device) * cells // size[axis]
+            labels = labels * cells + place.view(-1, *[1] * (len(size) - 1 - axis))
+        return labels.expand(len(images), *size)
+
+
+class SuperpixelRegions(Regions):
+    """Superpixels that follow the image's edges: k-means over colour and place, started on a grid.
+
+    SLIC's distance (Achanta et al. 2012, equation 3) without its search window, so that all images of a batch are cut at
+    once on their device, in any number of spatial dimensions.
+
+    Args:
+        counts: about how many regions an image is cut into, a number a scale.
+        compactness: weight of place against colour; the larger, the more the regions resemble boxes.
+        iterations: rounds of k-means.
+
+    """
+
+    def __init__(self, counts: Sequence[int] = (24, 64, 140), compactness: float = 1.0, iterations: int = 5) -> None:
+        super().__init__(counts)
+        if compactness <= 0:
+            raise ValueError(f"compactness must be above 0, got {compactness}.")
+        self.compactness = compactness
+        self.iterations = iterations
+
+    def partition(self, images: Tensor, count: int) -> Tensor:
+        """Labels ``(B, *S)`` after the last round."""
+        at_once = max(1, _MOST_DISTANCES // (prod(_cells(images.shape[2:], count)) * prod(images.shape[2:])))
+        return torch.cat([self._cut(part, count) for part in images.split(at_once)])
+
+    def _cut(self, images: Tensor, count: int) -> Tensor:
+        # Double precision: with rounding far below any difference, the order of a sum, and with it the rest of the batch,
+        # the number of threads and the device, decides no pixel's region.
+        images = images.double()
+        size, batch = images.shape[2:], len(images)
+        cells = _cells(size, count)
+        axes = tuple(range(2, images.ndim))
+        colour = images / images.std(dim=(1, *axes), keepdim=True, correction=0).clamp_min(1e-6)
+        # Place in units of a region's side, colour in units of the image's contrast.
+        grid = torch.meshgrid(
+            *[torch.arange(s, device=images.device, dtype=images.dtype) * (c / s) for s, c in zip(size, cells, strict=True)],
+            indexing="ij",
+        )
+        place = self.compactness * torch.stack(grid).expand(batch, *[-1] * (len(size) + 1))
+        features = torch.cat([colour, place], dim=1).flatten(2)  # (B, F, P)
+        labels = GridRegions([count]).partition(images, count).flatten(1)
+        regions = prod(cells)
+        ones = torch.ones_like(features[:, :1])
+        for _ in range(self.iterations):
+            index = labels[:, None].expand(-1, features.shape[1] + 1, -1)
+            sums = features.new_zeros(batch, features.shape[1] + 1, regions)
+            sums.scatter_add_(2, index, torch.cat([features, ones], dim=1))
+            centres = sums[:, :-1] / sums[:, -1:].clamp_min(1)
+            # ‖f − c‖² without ‖f‖², which is the same for all centres.
+            distance = torch.baddbmm(centres.square().sum(dim=1)[:, :, None], centres.mT, features, alpha=-2.0)
+            labels = distance.masked_fill_(sums[:, -1, :, None] == 0, float("inf")).argmin(dim=1)
+        return labels.view(batch, *size)
+
+
+def _cells(size: Sequence[int], count: int) -> list[int]:
+    """How many cells along each axis give about ``count`` cells that are nearly cubes."""
+    side = (prod(size) / count) ** (1 / len(size))
+    return [min(s, max(1, round(s / side))) for s in size]
