@@ -1,0 +1,72 @@
+"""What every explainer is: a function from a model, images and targets to one signed map a target."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from segaudit.attribution.context import attribution_context
+from segaudit.intervention import Intervention, Probe
+from segaudit.names import snake_case
+from segaudit.target import Targets
+
+
+class Explainer(ABC):
+    """Attribute a target's score to the pixels of its image.
+
+    A subclass implements :meth:`attribute`. Calling the explainer adds what all of them need: the attribution context
+    (gradients on, model at rest and restored), detached images, a probe where none is shared, and checks of the result.
+
+    Example:
+        >>> from segaudit.target import TargetSelector
+        >>> model = nn.Conv2d(3, 2, 1)
+        >>> images = torch.rand(2, 3, 8, 8)
+        >>> targets = TargetSelector()(model(images))
+        >>> from segaudit.attribution import Saliency
+        >>> Saliency()(model, images, targets).shape == targets.region.shape
+        True
+
+    """
+
+    #: A control has a known meaning and is no explanation; tables show it apart.
+    control: bool = False
+
+    @property
+    def name(self) -> str:
+        """The short name, in logs and YAML: the class's name in snake case."""
+        return snake_case(type(self).__name__)
+
+    @abstractmethod
+    def attribute(self, probe: Probe) -> Tensor:
+        """Signed evidence ``(N, *S)`` for the probe's targets; called inside the attribution context."""
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, targets: Targets, *, intervention: Intervention | None = None
+    ) -> Tensor:
+        """Explain targets in a batch of images.
+
+        Args:
+            model: maps images to logits ``(B, C, *S)``, a dict with ``out`` or an object with ``.logits``.
+            images: ``(B, channels, *S)``.
+            targets: N targets, each in one of the images.
+            intervention: how pixels are removed, for the explainers that remove some.
+
+        Returns:
+            Attribution ``(N, *S)``, detached, on the images' device.
+
+        """
+        with attribution_context(model):
+            return self.explain(Probe(model, images, targets, intervention or Intervention()))
+
+    def explain(self, probe: Probe) -> Tensor:
+        """Explain a probe's targets, from inside the attribution context; explainers of one batch share the probe."""
+        shape = probe.targets.region.shape
+        if not len(probe.targets):
+            return torch.zeros(shape, device=probe.images.device)
+        attribution = self.attribute(probe).detach()
+        if attribution.shape != shape:
+            raise ValueError(
+                f"the explainer {self.name!r} returned the shape {tuple(attribution.shape)} for targets of the shape "
+                f"{tuple(shape)}; it must give one map a target."
+            )
+        return attribution.float()

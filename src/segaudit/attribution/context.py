@@ -1,0 +1,73 @@
+"""The state in which attributions are computed, and the way back out of it."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextmanager
+def isolate_rng() -> Iterator[None]:
+    """Give back the global random states of Python, NumPy and torch (all devices) as they were, on errors too."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    used = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # asking would start CUDA
+    with torch.random.fork_rng(devices=used):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextmanager
+def attribution_context(model: nn.Module) -> Iterator[None]:
+    """Let gradients flow through a model at rest, and leave no trace in it.
+
+    Inside, gradients are on even where the caller runs under ``no_grad`` or ``inference_mode`` (Lightning's validation
+    loops do), every module is in evaluation mode and autocast is off, so that figures do not depend on who asks. On the
+    way out, by error too, each module's own mode, the hooks, the global random states and autocast are as before.
+    Parameters do not require gradients inside, so nothing can reach their ``.grad``.
+
+    Tensors made under ``inference_mode`` must be cloned inside before gradients can flow through them.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    hooks = [(module, *_hooks(module)) for module in model.modules()]
+    frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    devices = {parameter.device.type for parameter in model.parameters()} | {"cpu"}
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), isolate_rng(), _autocast_off(devices):
+            model.eval()
+            for parameter in frozen:
+                parameter.requires_grad_(False)
+            yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        for module, training in modes:
+            module.training = training
+        for module, before, after in hooks:
+            _forget_new(module._forward_pre_hooks, before)
+            _forget_new(module._forward_hooks, after)
+
+
+def _hooks(module: nn.Module) -> tuple[set[int], set[int]]:
+    return set(module._forward_pre_hooks), set(module._forward_hooks)
+
+
+def _forget_new(hooks: dict[int, Any], known: set[int]) -> None:
+    for key in set(hooks) - known:
+        del hooks[key]
+
+
+@contextmanager
+def _autocast_off(devices: set[str]) -> Iterator[None]:
+    if not devices:
+        yield
+        return
+    first, *rest = sorted(devices)
+    with torch.autocast(first, enabled=False), _autocast_off(set(rest)):
+        yield
