@@ -1,0 +1,397 @@
+"""The one road: targets, explanations, interventions, evidence, scores."""
+
+import inspect
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+
+from segaudit.attribution import Explainer, attribution_context
+from segaudit.functional.faithfulness import MAX_RESIDUAL
+from segaudit.intervention import Brightness, GaussianNoise, Intervention, Perturbation, Probe
+from segaudit.intervention.probe import MIN_SCORE, forward, now
+from segaudit.metrics import TargetMean
+from segaudit.names import resolve_named
+from segaudit.output import predict
+from segaudit.target import Targets, TargetSelector
+
+T = TypeVar("T")
+
+#: Least IoU between a class's regions before and after a perturbation that counts as the same prediction.
+KEPT_IOU = 0.9
+
+DEFAULT_EXPLAINERS = (
+    "saliency",
+    "integrated_gradients",
+    "seg_grad_cam",
+    "region_effects",
+    "dea",
+    "random",
+    "target_mask",
+)
+DEFAULT_METRICS = (
+    "deletion_auc",
+    "insertion_auc",
+    "faithfulness_gap",
+    "off_target_leakage",
+    "unsupported_leakage",
+    "stability",
+    "stability_retention",
+    "fill_residual",
+    "seconds",
+)
+
+
+@dataclass
+class AuditedBatch:
+    """What one update found.
+
+    Attributes:
+        sample_ids: name of each of the B images.
+        images: ``(B, channels, *S)``, as the model saw them.
+        prediction: class map ``(B, *S)``.
+        masks: ``(B, *S)``, or None where there is no truth.
+        targets: N targets.
+        attributions: map ``(N, *S)`` by explainer.
+        scores: value ``(N,)`` by explainer and score; under the key ``""`` what does not depend on an explainer.
+        reasons: by explainer, why a score of each target is missing; empty where none is.
+
+    """
+
+    sample_ids: list[str]
+    images: Tensor
+    prediction: Tensor
+    masks: Tensor | None
+    targets: Targets
+    attributions: dict[str, Tensor] = field(default_factory=dict)
+    scores: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Auditor:
+    """Score explanations of a model's predictions, batch by batch.
+
+    Every explainer is audited with every metric. Only the evidence that some metric names in its ``update`` is computed,
+    once, and handed over by name.
+
+    Args:
+        explainers: by name, or a list of explainers or of their short names.
+        metrics: metrics or their short names.
+        selector: which targets a batch gives.
+        intervention: how pixels are removed.
+        perturbations: changes of the input for stability; noise and brightness unless told.
+
+    Example:
+        >>> model, images = nn.Conv2d(3, 2, 3, padding=1), torch.rand(2, 3, 16, 16)
+        >>> auditor = Auditor(explainers=["saliency", "random"], metrics=["off_target_leakage"])
+        >>> _ = auditor.update(model, images)
+        >>> sorted(auditor.compute())  # doctest: +ELLIPSIS
+        ['images', 'random/off_target_leakage', 'random/unscored', 'saliency/off_target_leakage', ..., 'targets']
+
+    """
+
+    def __init__(
+        self,
+        explainers: Mapping[str, Explainer | str] | Sequence[Explainer | str] = DEFAULT_EXPLAINERS,
+        metrics: Sequence[Metric | str] = DEFAULT_METRICS,
+        selector: TargetSelector | None = None,
+        intervention: Intervention | None = None,
+        perturbations: Sequence[Perturbation] | None = None,
+    ) -> None:
+        self.explainers: dict[str, Explainer] = resolve_named(explainers, Explainer)  # type: ignore[type-abstract]
+        named: dict[str, Metric] = resolve_named(metrics, Metric)  # type: ignore[type-abstract]
+        if not self.explainers or not named:
+            raise ValueError("an audit needs at least one explainer and one metric.")
+        self.selector = selector or TargetSelector()
+        self.intervention = intervention or Intervention()
+        self.perturbations = list(perturbations) if perturbations is not None else [GaussianNoise(), Brightness()]
+        shared = {name: metric for name, metric in named.items() if _evidence_of(name, metric) <= _SHARED}
+        each = {name: metric for name, metric in named.items() if name not in shared}
+        self._needed = set().union(*(_evidence_of(name, metric) for name, metric in named.items()))
+        # compute_groups would merge metrics whose first states happen to be equal.
+        self._metrics = {
+            name: MetricCollection({k: m.clone() for k, m in metrics_.items()}, compute_groups=False)
+            for name, metrics_ in [("", shared), *((explainer, each) for explainer in self.explainers)]
+            if metrics_
+        }
+        self._directions = {name: metric.higher_is_better for name, metric in named.items()}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all updates."""
+        for collection in self._metrics.values():
+            collection.reset()
+        self._records: list[dict[str, Any]] = []
+        self._images: set[str] = set()
+
+    def update(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        masks: Tensor | None = None,
+        sample_ids: Sequence[Any] | None = None,
+        cues: Tensor | None = None,
+    ) -> AuditedBatch:
+        """Audit one batch. The model is left as it was: modes, gradients, hooks, buffers, random states.
+
+        Args:
+            model: any module that maps images to logits ``(B, C, *S)``, ``{"out": logits}`` or an object with ``.logits``.
+            images: ``(B, channels, *S)``.
+            masks: class indices ``(B, *S)``.
+            sample_ids: a name for each image; numbers in the order of arrival unless told. Targets with one name count
+                as one image in statistics.
+            cues: planted cues ``(B, *S)``: the class index that a cue argues for, 0 where there is none.
+
+        Raises:
+            ValueError: if something that a metric or the selector needs is missing or has the wrong shape.
+
+        """
+        ids = self._ids(images, sample_ids)
+        if {"cue", "score_without_cue"} & self._needed and cues is None:
+            raise ValueError(
+                "a metric needs planted cues, but none were given: pass cues, or leave out cue_mass and cue_effect."
+            )
+        with attribution_context(model):
+            images = images.detach().clone()  # a tensor made under inference_mode takes no part in autograd
+            logits = forward(model, images, self.intervention.max_batch)
+            targets = self.selector(logits, masks)
+            probe = Probe(model, images, targets, self.intervention, logits)
+            batch = AuditedBatch(ids, images, predict(logits), masks, targets)
+            evidence = self._collect(probe, batch, cues) if len(targets) else {}
+        for name, found in evidence.items():
+            if name in self._metrics:
+                batch.scores[name] = self._score(self._metrics[name], found)
+            if name in self.explainers:
+                partial = _partial_reasons(probe, batch.attributions[name], found, batch.scores.get(name, {}))
+                batch.reasons[name] = [why or some for why, some in zip(batch.reasons[name], partial, strict=True)]
+        self._images.update(ids)
+        self._records += _rows(batch, self.explainers) if len(targets) else []
+        return batch
+
+    def compute(self) -> dict[str, Tensor]:
+        """Scores by ``<explainer>/<score>``, and by ``<score>`` where it does not depend on an explainer.
+
+        Means over all targets of all updates and ranks; every rank must call it. Beside them ``images`` and ``targets``
+        count what was audited, and ``<explainer>/unscored`` the targets for which some score is missing.
+        """
+        values: dict[str, Tensor] = {}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*`compute`` method.*was called before.*")  # a rank without images
+            for name, collection in self._metrics.items():
+                for metric, value in collection.compute().items():
+                    values[f"{name}/{metric}" if name else metric] = value
+        records = self.records()
+        first = next(iter(self.explainers))
+        values["images"] = torch.tensor(float(len(set().union(*_gather(self._images)))))
+        values["targets"] = torch.tensor(float(sum(row["explainer"] == first for row in records)))
+        for explainer in self.explainers:
+            missing = sum(row["explainer"] == explainer and bool(row["reason"]) for row in records)
+            values[f"{explainer}/unscored"] = torch.tensor(float(missing))
+        return values
+
+    def records(self) -> list[dict[str, Any]]:
+        """One row per (target, explainer) of all ranks: ids, class, area, every score, the reason where there is none.
+
+        Under a process group every rank must call it; all get all rows.
+        """
+        return [row for rows in _gather(self._records) for row in rows]
+
+    def unscored(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
+        """How many targets miss some score, by explainer and reason, in records; a target may have several reasons."""
+        counts: dict[str, Counter[str]] = {name: Counter() for name in self.explainers}
+        for row in records:
+            counts[row["explainer"]].update(filter(None, row["reason"].split("; ")))
+        return counts
+
+    @property
+    def directions(self) -> dict[str, bool | None]:
+        """Whether higher is better, by score."""
+        return dict(self._directions)
+
+    def _ids(self, images: Tensor, sample_ids: Sequence[Any] | None) -> list[str]:
+        if not images.is_floating_point():
+            raise ValueError(f"images must be floating point, as the model takes them, got {images.dtype}.")
+        if sample_ids is None:
+            ranks, rank = (dist.get_world_size(), dist.get_rank()) if _distributed() else (1, 0)
+            return [str((len(self._images) + i) * ranks + rank) for i in range(len(images))]
+        if len(sample_ids) != len(images):
+            raise ValueError(f"{len(sample_ids)} sample_ids were given for {len(images)} images.")
+        return [str(i) for i in sample_ids]
+
+    def _collect(self, probe: Probe, batch: AuditedBatch, cues: Tensor | None) -> dict[str, dict[str, Tensor]]:
+        """Evidence by explainer and name; under the key "" what does not depend on an explainer."""
+        perturbed: list[_Perturbed] = []
+        if {"perturbed_attribution", "kept"} & self._needed:
+            perturbed = [_perturb(probe, perturbation) for perturbation in self.perturbations]
+        own = {name: self._explain(name, explainer, probe, perturbed, batch) for name, explainer in self.explainers.items()}
+        shared = self._make(
+            {
+                "region": lambda: probe.targets.region,
+                "score": lambda: probe.reference,
+                "filled_score": lambda: probe.filled_score,
+                "fractions": lambda: probe.fractions,
+                "effect_map": probe.effect_map,
+                "kept": lambda: torch.stack([kept for kept, _ in perturbed], dim=1),
+                "cue": lambda: _cue_of(probe.targets, cues),
+                "score_without_cue": lambda: _score_without(probe, _cue_of(probe.targets, cues)),
+            }
+        )
+        return {"": shared, **{name: {**shared, **evidence} for name, evidence in own.items()}}
+
+    def _explain(
+        self, name: str, explainer: Explainer, probe: Probe, perturbed: list["_Perturbed"], batch: AuditedBatch
+    ) -> dict[str, Tensor]:
+        """Evidence that depends on the explainer."""
+        probe.borrowed, started = 0.0, now(probe.images.device)
+        attribution = explainer.explain(probe)
+        seconds = (now(probe.images.device) - started + probe.borrowed) / len(probe.targets)
+        batch.attributions[name] = attribution
+        batch.reasons[name], valid = _reasons(probe, attribution)
+        return self._make(
+            {
+                "attribution": lambda: _or_nan(attribution, valid),
+                "seconds": lambda: torch.full_like(probe.score, seconds),
+                "deletion_curve": lambda: _or_nan(probe.deletion_curve(attribution), valid),
+                "insertion_curve": lambda: _or_nan(probe.insertion_curve(attribution), valid),
+                "perturbed_attribution": lambda: _explain_perturbed(explainer, perturbed, attribution),
+            }
+        )
+
+    def _make(self, makers: Mapping[str, Callable[[], Tensor]]) -> dict[str, Tensor]:
+        return {name: make() for name, make in makers.items() if name in self._needed}
+
+    @staticmethod
+    def _score(collection: MetricCollection, evidence: dict[str, Tensor]) -> dict[str, Tensor]:
+        collection.to(next(iter(evidence.values())).device)
+        collection.update(**evidence)
+        return {str(name): metric.values[-1].cpu() for name, metric in collection.items() if isinstance(metric, TargetMean)}
+
+
+#: Evidence that does not depend on the explainer, and evidence that does.
+_SHARED = {"region", "score", "filled_score", "fractions", "effect_map", "cue", "score_without_cue", "kept"}
+_EACH = {"attribution", "seconds", "deletion_curve", "insertion_curve", "perturbed_attribution"}
+
+
+def _evidence_of(name: str, metric: Metric) -> set[str]:
+    """Names of the evidence that a metric's update takes."""
+    parameters = [p for p in inspect.signature(metric.update).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    unknown = [p.name for p in parameters if p.name not in _SHARED | _EACH and p.default is p.empty]
+    if unknown:
+        raise ValueError(
+            f"the metric {name!r} asks for {', '.join(unknown)}, which is no evidence of an audit. "
+            f"There is: {', '.join(sorted(_SHARED | _EACH))}."
+        )
+    return {p.name for p in parameters} & (_SHARED | _EACH)
+
+
+#: Which targets kept their prediction under a perturbation, ``(N,)`` bool, and a probe of those alone.
+_Perturbed: TypeAlias = tuple[Tensor, Probe]
+
+
+def _perturb(probe: Probe, perturbation: Perturbation) -> _Perturbed:
+    targets = probe.targets
+    images = perturbation(probe.images)
+    logits = forward(probe.model, images, probe.intervention.max_batch)
+    classes = targets.class_index.view(-1, *[1] * (targets.region.ndim - 1))
+    before = (predict(probe.logits)[targets.image_index] == classes).flatten(1)
+    after = (predict(logits)[targets.image_index] == classes).flatten(1)
+    overlap, union = (before & after).sum(dim=1), (before | after).sum(dim=1)
+    kept = (overlap >= KEPT_IOU * union) & (probe.score >= MIN_SCORE)
+    return kept, Probe(probe.model, images, targets[kept], probe.intervention, logits)
+
+
+def _explain_perturbed(explainer: Explainer, perturbed: list[_Perturbed], attribution: Tensor) -> Tensor:
+    """Maps ``(N, P, *S)`` on the perturbed images; NaN where the prediction was not kept and nobody asks."""
+    maps = torch.full_like(attribution, torch.nan)[:, None].repeat(1, len(perturbed), *[1] * (attribution.ndim - 1))
+    for place, (kept, probe) in enumerate(perturbed):
+        maps[kept, place] = explainer.explain(probe)
+    return maps
+
+
+def _reasons(probe: Probe, attribution: Tensor) -> tuple[list[str], Tensor]:
+    """Why no score of a target can be had, empty where some can, and ``(N,)`` bool: whether its map means anything."""
+    flat = attribution.flatten(1)
+    checks = {
+        "empty region": ~probe.targets.region.flatten(1).any(dim=1),
+        f"score below {MIN_SCORE}": probe.score < MIN_SCORE,
+        "map not finite": ~flat.isfinite().all(dim=1),
+        "constant map": flat.amax(dim=1) == flat.amin(dim=1),
+    }
+    codes = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
+    for code, failed in enumerate(checks.values(), start=1):
+        codes = codes.where((codes > 0) | ~failed, code)
+    names = ["", *checks]
+    return [names[code] for code in codes.tolist()], codes == 0
+
+
+def _partial_reasons(probe: Probe, attribution: Tensor, evidence: dict[str, Tensor], scores: dict[str, Tensor]) -> list[str]:
+    """Why some score of a target is NaN though its map means something; empty where none is."""
+    checks = {"no positive mass": attribution.flatten(1).amax(dim=1) <= 0}
+    if {"deletion_curve", "insertion_curve"} & set(evidence):
+        checks["fill too weak"] = probe.filled_score / probe.score > MAX_RESIDUAL
+    if "perturbed_attribution" in evidence:
+        checks["prediction not kept"] = ~evidence["kept"].any(dim=1)
+    if "cue" in evidence:
+        checks["no cue"] = ~evidence["cue"].flatten(1).any(dim=1)
+    found = torch.stack(list(checks.values()), dim=1).tolist()
+    nan = torch.stack(list(scores.values())).isnan().any(dim=0).tolist() if scores else [False] * len(found)
+    return [
+        ("; ".join(name for name, holds in zip(checks, row, strict=True) if holds) or "score undefined") if missing else ""
+        for row, missing in zip(found, nan, strict=True)
+    ]
+
+
+def _or_nan(values: Tensor, valid: Tensor) -> Tensor:
+    return values.where(valid.view(-1, *[1] * (values.ndim - 1)), torch.nan)
+
+
+def _cue_of(targets: Targets, cues: Tensor | None) -> Tensor:
+    """The cues ``(N, *S)`` bool that argue for each target's class."""
+    if cues is None:
+        raise ValueError("no cues were given.")
+    classes = targets.class_index.view(-1, *[1] * (targets.region.ndim - 1))
+    return cues.to(targets.region.device)[targets.image_index] == classes
+
+
+def _score_without(probe: Probe, removed: Tensor) -> Tensor:
+    return _or_nan(probe.score_without(removed), removed.flatten(1).any(dim=1))
+
+
+def _rows(batch: AuditedBatch, explainers: Mapping[str, Explainer]) -> list[dict[str, Any]]:
+    targets = batch.targets
+    places = list(zip(targets.image_index.tolist(), targets.class_index.tolist(), targets.area.tolist(), strict=True))
+    shared = {name: values.tolist() for name, values in batch.scores.get("", {}).items()}
+    rows = []
+    for explainer in explainers:
+        scores = shared | {name: values.tolist() for name, values in batch.scores.get(explainer, {}).items()}
+        rows += [
+            {
+                "sample_id": batch.sample_ids[image],
+                "class_index": class_index,
+                "area": area,
+                "explainer": explainer,
+                **{name: values[n] for name, values in scores.items()},
+                "reason": batch.reasons[explainer][n],
+            }
+            for n, (image, class_index, area) in enumerate(places)
+        ]
+    return rows
+
+
+def _gather(value: T) -> list[T]:
+    """The value of every rank, in their order."""
+    if not _distributed():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,39 @@
+"""On planted data the truth is known: how much credit the planted cue gets, and how much the model leans on it."""
+
+import torch
+from torch import Tensor
+
+from segaudit.functional.leakage import mass_share
+
+
+def cue_mass(attribution: Tensor, cue: Tensor) -> Tensor:
+    """Share of the positive mass on a planted cue, ``(N,)`` in [0, 1]; NaN where there is no cue.
+
+    Args:
+        attribution: ``(N, *S)``.
+        cue: ``(N, *S)`` bool.
+
+    Example:
+        >>> cue_mass(torch.tensor([[3.0, 1.0, -9.0]]), torch.tensor([[False, True, True]]))
+        tensor([0.2500])
+
+    """
+    return mass_share(attribution, cue, cue)
+
+
+def cue_effect(score: Tensor, score_without_cue: Tensor) -> Tensor:
+    """How far the score falls, relative to it, when the cue is filled: ``(N,)``, at most 1; near 0 for an honest model.
+
+    Args:
+        score: S(x), ``(N,)`` in [0, 1].
+        score_without_cue: S of the image with its cue filled, ``(N,)``; NaN where there is no cue.
+
+    Returns:
+        NaN for a score of 0 or without a cue.
+
+    Example:
+        >>> cue_effect(torch.tensor([0.8]), torch.tensor([0.2]))
+        tensor([0.7500])
+
+    """
+    return 1 - score_without_cue / score.where(score > 0, torch.nan)

@@ -1,0 +1,51 @@
+"""What every score's Metric class is: per-target values, kept, and averaged over the targets that could be scored."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from segaudit.names import snake_case
+
+
+class TargetMean(Metric):
+    """Mean over all targets that could be scored; exact over batches and ranks, NaN where there is none.
+
+    A subclass calls :meth:`add` with the values of one ``update``. The parameters of its ``update`` name the evidence
+    that it needs; :class:`segaudit.Auditor` computes what some metric names and hands it over by name.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better: bool | None = None
+
+    values: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("values", default=[], dist_reduce_fx="cat")
+
+    @property
+    def name(self) -> str:
+        """The short name, in logs and YAML: the class's name in snake case."""
+        return snake_case(type(self).__name__)
+
+    def add(self, values: Tensor) -> None:
+        """Keep the values ``(N,)`` of one update; NaN for a target that could not be scored."""
+        self.values.append(values.detach().float())
+
+    @property
+    def per_target(self) -> Tensor:
+        """All values so far, ``(N,)``, in the order of the updates."""
+        values = self.values  # a tensor after synchronisation, a list before
+        return torch.cat(list(values)) if isinstance(values, list) and values else torch.as_tensor(values)
+
+    @property
+    def unscored(self) -> int:
+        """How many targets could not be scored so far."""
+        return int(self.per_target.isnan().sum())
+
+    def compute(self) -> Tensor:
+        """Mean over the scored targets, a scalar."""
+        return self.per_target.double().nanmean().float()

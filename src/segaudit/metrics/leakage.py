@@ -1,0 +1,50 @@
+"""Metrics of attribution outside the target; see :mod:`segaudit.functional.leakage`."""
+
+from typing import Any
+
+from torch import Tensor
+
+from segaudit.functional.leakage import off_target_leakage, unsupported_leakage
+from segaudit.metrics.base import TargetMean
+
+
+class OffTargetLeakage(TargetMean):
+    """Mean of :func:`segaudit.functional.off_target_leakage` over targets.
+
+    Args:
+        tolerance: pixels by which the region is dilated first.
+        kwargs: of :class:`torchmetrics.Metric`.
+
+    """
+
+    higher_is_better = False
+
+    def __init__(self, tolerance: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tolerance = tolerance
+
+    def update(self, attribution: Tensor, region: Tensor) -> None:
+        """Add maps ``(N, *S)`` and regions ``(N, *S)`` bool."""
+        self.add(off_target_leakage(attribution, region, self.tolerance))
+
+
+class UnsupportedLeakage(TargetMean):
+    """Mean of :func:`segaudit.functional.unsupported_leakage` over targets.
+
+    Args:
+        tolerance: pixels by which the region is dilated first.
+        epsilon: largest effect that counts as none.
+        kwargs: of :class:`torchmetrics.Metric`.
+
+    """
+
+    higher_is_better = False
+
+    def __init__(self, tolerance: int = 0, epsilon: float = 0.01, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tolerance = tolerance
+        self.epsilon = epsilon
+
+    def update(self, attribution: Tensor, region: Tensor, effect_map: Tensor) -> None:
+        """Add maps, regions and effect maps, each ``(N, *S)``."""
+        self.add(unsupported_leakage(attribution, region, effect_map, self.tolerance, self.epsilon))
