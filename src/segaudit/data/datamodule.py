@@ -1,0 +1,125 @@
+"""SegmentationDataModule: what every datamodule here shares."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import albumentations as A
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+
+from segaudit.data.error import DataError
+from segaudit.data.pipeline import IMAGENET_MEAN, IMAGENET_STD, Pipeline
+
+Split = Literal["train", "val", "test"]
+Item = dict[str, Any]
+
+
+class SegmentationDataModule(LightningDataModule, ABC):
+    """Loaders whose batches are `{"image": (B, C, H, W) float, "mask": (B, H, W) int64, "id": list[str]}`.
+
+    In a mask, 255 means "ignore". A subclass says what its splits hold (`dataset`) and what its classes are called.
+    Predicting uses the test split.
+
+    Args:
+        batch_size: Images per batch (per process).
+        num_workers: Processes that load data; 0 loads in the main process.
+        image_size: (height, width) to which every image is resized; None keeps the sizes as they are.
+        train_transforms: Albumentations transforms for training images, between resizing and normalisation. A
+            transform that pads should say `fill_mask: 255`, else the padding counts as class 0.
+        mean: Per-channel mean for the normalisation, on the scale 0..1; ImageNet's by default.
+        std: Per-channel standard deviation, likewise.
+        seed: Seed of the training order and of the random transforms.
+    """
+
+    class_names: list[str]
+
+    def __init__(
+        self,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        image_size: tuple[int, int] | None = None,
+        train_transforms: list[A.BasicTransform] | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.image_size = image_size
+        self.train_transforms = train_transforms or []
+        self.mean = mean
+        self.std = std
+        self.seed = seed
+
+    @abstractmethod
+    def dataset(self, split: Split) -> Dataset[Item]:
+        """Build the dataset of one split, with `self.pipeline(split)` as its attribute `pipeline`."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, background included."""
+        return len(self.class_names)
+
+    def pipeline(self, split: Split) -> Pipeline:
+        """Build the pipeline of one split; only training images go through the random transforms."""
+        transforms = self.train_transforms if split == "train" else []
+        return Pipeline(self.image_size, transforms, self.mean, self.std, self._process_seed())
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """Shuffled; a last batch that is not full is dropped unless it is the only one."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        """In order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Item]:
+        """In order."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Item]:
+        """The test split, in order."""
+        return self._loader("test")
+
+    def _loader(self, split: Split) -> DataLoader[Item]:
+        dataset = self.dataset(split)
+        train = split == "train"
+        processes = self.trainer.world_size if self.trainer else 1
+        per_process = -(-len(dataset) // processes)  # type: ignore[arg-type]
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            shuffle=train,
+            drop_last=train and per_process > self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=_collate,
+            worker_init_fn=_reseed_worker,
+            generator=torch.Generator().manual_seed(self._process_seed()),
+        )
+
+    def _process_seed(self) -> int:
+        # Processes of a distributed run must not apply the same random flips in step.
+        return self.seed + (self.trainer.global_rank if self.trainer else 0)
+
+
+def _reseed_worker(worker_id: int) -> None:
+    """Give each worker random transforms of its own: albumentations copies one state into all of them."""
+    info = get_worker_info()
+    if info is not None:
+        dataset: Any = info.dataset
+        dataset.pipeline.reseed(info.seed)
+
+
+def _collate(items: list[Item]) -> Any:
+    sizes = {tuple(item["image"].shape[-2:]) for item in items}
+    if len(sizes) > 1:
+        raise DataError(
+            f"The images of one batch have different sizes, such as {' and '.join(map(str, sorted(sizes)[:2]))}: set "
+            "`image_size: [height, width]`, or `batch_size: 1`."
+        )
+    return default_collate(items)

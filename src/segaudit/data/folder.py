@@ -1,0 +1,56 @@
+"""FolderDataModule: your own images and masks in folders."""
+
+from pathlib import Path
+from typing import Any
+
+from segaudit.data.datamodule import SegmentationDataModule, Split
+from segaudit.data.error import DataError
+from segaudit.data.pairs import PairDataset, match_pairs
+from segaudit.data.pipeline import IGNORE_INDEX
+
+
+class FolderDataModule(SegmentationDataModule):
+    """Images and masks under `root/{train,val,test}/{images,masks}`, matched by stem.
+
+    `root/classes.txt` names one class a line; a class's index is the number of its line, from 0. Masks are 8-bit grey
+    or palette PNG (or TIFF) files that hold class indices, 255 = ignore. `test` may be absent until something
+    uses it.
+
+    Args:
+        root: Folder that holds the splits and classes.txt.
+        **kwargs: See `SegmentationDataModule`.
+    """
+
+    def __init__(self, root: str | Path, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root = Path(root)
+        self.class_names = read_class_names(self.root / "classes.txt")
+
+    def dataset(self, split: Split) -> PairDataset:
+        """Pairs of one split."""
+        folder = self.root / split
+        if not folder.is_dir():
+            raise DataError(f"Folder {folder} doesn't exist: create it with the folders images and masks in it.")
+        images, masks = match_pairs(folder / "images", folder / "masks")
+        return PairDataset(images, masks, self.num_classes, self.pipeline(split))
+
+
+def read_class_names(file: Path) -> list[str]:
+    """Read one class name a line; blank lines are allowed at the end only, since the line gives the index."""
+    if not file.parent.is_dir():
+        raise DataError(
+            f"Folder {file.parent} doesn't exist: set `root` to the folder that holds train, val and classes.txt."
+        )
+    if not file.is_file():
+        raise DataError(
+            f"File {file} doesn't exist: create it with one class name a line, in the order of the class indices."
+        )
+    names = [line.strip() for line in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    if not names or not all(names):
+        raise DataError(f"File {file} has an empty line or no line at all: write one class name on each line.")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"File {file} names {twice!r} twice: give every class a name of its own.")
+    if len(names) > IGNORE_INDEX:
+        raise DataError(f"File {file} names {len(names)} classes, but an 8-bit mask has room for {IGNORE_INDEX}.")
+    return names

@@ -1,0 +1,150 @@
+"""One procedural scene: textured background, objects whose class is their shape, and a coloured tag beside each."""
+
+import math
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SHAPES = ("disc", "square", "triangle")
+TAG_COLOURS = np.array([[0.95, 0.10, 0.10], [0.10, 0.85, 0.10], [0.10, 0.20, 1.00]], dtype=np.float32)
+
+# The sizes, contrasts and colours below were chosen by training: a small U-Net that may cheat reads the tags within a few
+# epochs, one that may not learns the shapes from the same number of scenes. Smaller tags or weaker objects break this.
+
+# The bounding radius of every shape is the triangle's, so that neither an object's place nor its distance from the tag
+# tells which shape it is.
+TRIANGLE_RADIUS = math.sqrt(4 / (3 * math.sqrt(3)))
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PlacedObject:
+    """One object of a scene, in pixels; class 1 is `SHAPES[0]`.
+
+    Attributes:
+        label: Class that the shape shows, from 1.
+        colour: Class that the tag's colour shows, from 1.
+        centre: (x, y) of the shape.
+        side: Square root of the shape's area.
+        angle: Rotation in radians.
+        tag: (left, top) pixel of the tag.
+    """
+
+    label: int
+    colour: int
+    centre: Point
+    side: float
+    angle: float
+    tag: tuple[int, int]
+
+
+@dataclass
+class Scene:
+    """A drawn scene.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        mask: (H, W) uint8 with the shapes' classes, 0 = background (tags included).
+        cue: (H, W) uint8: pixels of a tag hold the class that its colour names, 0 elsewhere.
+        objects: What was placed where.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    cue: NDArray[np.uint8]
+    objects: list[PlacedObject] = field(default_factory=list)
+
+
+def draw_scene(rng: np.random.Generator, size: int, agreement: float, max_objects: int = 1) -> Scene:
+    """Draw one scene.
+
+    Args:
+        rng: Source of all randomness; equal states give equal scenes.
+        size: Height and width in pixels.
+        agreement: Probability that a tag's colour names the class of its object.
+        max_objects: The number of objects is uniform in 1..max_objects (fewer where they don't fit).
+    """
+    objects = _place_objects(rng, size, agreement, max_objects)
+    mask = np.zeros((size, size), dtype=np.uint8)
+    cue = np.zeros((size, size), dtype=np.uint8)
+    canvas = _texture(rng, size)
+    for item in objects:
+        inside = _inside(item, size)
+        # Only the brightness changes, and by the same law for every class: the texture says "an object", never which.
+        offset = rng.choice([-1.0, 1.0]) * rng.uniform(0.22, 0.34)
+        canvas[inside] += offset
+        mask[inside] = item.label
+    image = np.repeat(canvas[..., None], 3, axis=2)
+    for item in objects:
+        left, top = item.tag
+        width = tag_width(size)
+        window = (slice(top, top + width), slice(left, left + width))
+        image[window] = TAG_COLOURS[item.colour - 1] + rng.normal(0, 0.05, (width, width, 3))
+        cue[window] = item.colour
+    image += rng.normal(0, 0.03, image.shape)
+    pixels = (image.clip(0, 1) * 255).round().astype(np.uint8)
+    return Scene(pixels, mask, cue, objects)
+
+
+def tag_width(size: int) -> int:
+    """Width of a tag in a scene of this size."""
+    return max(2, round(0.16 * size))
+
+
+def _texture(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+    """Grey texture: coarse and fine blurred noise around a random mean."""
+    canvas = np.full((size, size), rng.uniform(0.4, 0.6), dtype=np.float32)
+    for sigma, amplitude in ((size / 10, 0.045), (size / 50, 0.045)):
+        noise = cv2.GaussianBlur(rng.normal(size=(size, size)).astype(np.float32), (0, 0), sigma)
+        canvas += amplitude * noise / noise.std()
+    return canvas
+
+
+def _place_objects(rng: np.random.Generator, size: int, agreement: float, max_objects: int) -> list[PlacedObject]:
+    """Random places at which no object or tag touches another; the first try that fits is taken."""
+    wanted = int(rng.integers(1, max_objects + 1))
+    placed: list[PlacedObject] = []
+    discs: list[tuple[Point, float]] = []  # what is taken: centre and radius
+    width = tag_width(size)
+    tag_radius = width / math.sqrt(2)
+    labels = np.arange(1, len(SHAPES) + 1)
+    for _ in range(200 * wanted):
+        side = rng.uniform(0.20, 0.26) * size
+        radius = side * TRIANGLE_RADIUS
+        x, y = rng.uniform(radius, size - radius, 2)
+        direction = rng.uniform(0, 2 * math.pi)
+        distance = radius + tag_radius + 2  # 2: a gap of at least a pixel after rounding
+        left = round(x + distance * math.cos(direction) - width / 2)
+        top = round(y + distance * math.sin(direction) - width / 2)
+        if not (0 <= left <= size - width and 0 <= top <= size - width):
+            continue
+        new = [((x, y), radius), ((left + width / 2, top + width / 2), tag_radius)]
+        if any(math.dist(a, b) < r + s + 2 for a, r in new for b, s in discs):
+            continue
+        label = int(rng.choice(labels))
+        colour = label if rng.random() < agreement else int(rng.choice(labels[labels != label]))
+        placed.append(PlacedObject(label, colour, (x, y), side, rng.uniform(0, 2 * math.pi), (left, top)))
+        discs += new
+        if len(placed) == wanted:
+            break
+    return placed
+
+
+def _inside(item: PlacedObject, size: int) -> NDArray[np.bool_]:
+    """Pixels of the object's shape, whose area is side² whatever the shape."""
+    rows, columns = np.mgrid[:size, :size] + 0.5
+    u = columns - item.centre[0]
+    v = rows - item.centre[1]
+    x = u * math.cos(item.angle) + v * math.sin(item.angle)
+    y = v * math.cos(item.angle) - u * math.sin(item.angle)
+    shape = SHAPES[item.label - 1]
+    if shape == "disc":
+        return np.asarray(x**2 + y**2 <= item.side**2 / math.pi)
+    if shape == "square":
+        return np.asarray(np.maximum(abs(x), abs(y)) <= item.side / 2)
+    inradius = item.side * TRIANGLE_RADIUS / 2
+    edges = [x * math.cos(t) + y * math.sin(t) for t in (0, 2 * math.pi / 3, 4 * math.pi / 3)]
+    return np.asarray(np.max(edges, axis=0) <= inradius)

@@ -1,0 +1,132 @@
+"""ShortcutScenes: procedural scenes with a planted shortcut, so that an audit can be checked against the truth."""
+
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from segaudit.data.datamodule import Item, SegmentationDataModule, Split
+from segaudit.data.pipeline import Pipeline
+from segaudit.data.scene import SHAPES, Scene, draw_scene
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+class ShortcutScenes(SegmentationDataModule):
+    """Objects whose class is their shape, each beside a coloured tag that may give the class away.
+
+    Nothing is downloaded: a scene is a pure function of (seed, split, index). Texture, area, place and brightness say
+    nothing about the class. A tag's colour names the class of its object with probability
+    `shortcut + (1 - shortcut) / 3`, otherwise one of the two other classes: 1 means always, 0 means that the colour
+    carries no information. A network that is trained with `shortcut=1` reads the tag and looks fine on val, which has
+    the same tags; the test split, with `test_shortcut=0`, shows it.
+
+    Items have one more entry, `cue` (H, W) int64: 0 = no tag, c = pixels of a tag whose colour names class c. In the
+    mask, tags are background.
+
+    Args:
+        size: Height and width of a scene in pixels.
+        train_images: Number of training scenes.
+        val_images: Number of validation scenes.
+        test_images: Number of test scenes.
+        shortcut: Strength of the shortcut in train and val, 0..1.
+        test_shortcut: Strength of the shortcut in test, 0..1.
+        max_objects: A scene holds 1..max_objects objects.
+        binary: Two classes, background and object. Only discs are objects; squares and triangles stay as distractors,
+            labelled background, and the cue is the tag in the disc's colour.
+        seed: Seed of the scenes, the training order and the random transforms.
+        **kwargs: See `SegmentationDataModule`.
+    """
+
+    def __init__(
+        self,
+        size: int = 64,
+        train_images: int = 512,
+        val_images: int = 128,
+        test_images: int = 128,
+        shortcut: float = 1.0,
+        test_shortcut: float = 0.0,
+        max_objects: int = 1,
+        binary: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed=seed, **kwargs)
+        for name, value in (("shortcut", shortcut), ("test_shortcut", test_shortcut)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}, but it must lie in 0..1.")
+        if size < 16:
+            raise ValueError(f"size is {size}, but an object and its tag need at least 16 pixels.")
+        self.size = size
+        self.counts: dict[Split, int] = {"train": train_images, "val": val_images, "test": test_images}
+        self.shortcuts: dict[Split, float] = {"train": shortcut, "val": shortcut, "test": test_shortcut}
+        self.max_objects = max_objects
+        self.binary = binary
+        self.class_names = ["background", "object"] if binary else ["background", *SHAPES]
+
+    def dataset(self, split: Split) -> "SceneDataset":
+        """Scenes of one split."""
+        agreement = self.shortcuts[split] + (1 - self.shortcuts[split]) / len(SHAPES)
+        return SceneDataset(
+            split,
+            self.counts[split],
+            self.size,
+            agreement,
+            self.max_objects,
+            self.binary,
+            self.seed,
+            self.pipeline(split),
+        )
+
+
+class SceneDataset(Dataset[Item]):
+    """One split of `ShortcutScenes`; an item's id is the split and the index.
+
+    Args:
+        split: Which split.
+        count: Number of scenes.
+        size: Height and width of a scene.
+        agreement: Probability that a tag's colour names the class of its object.
+        max_objects: Most objects in a scene.
+        binary: See `ShortcutScenes`.
+        seed: Seed of the scenes.
+        pipeline: Turns arrays into tensors.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        count: int,
+        size: int,
+        agreement: float,
+        max_objects: int,
+        binary: bool,
+        seed: int,
+        pipeline: Pipeline,
+    ) -> None:
+        self.split = split
+        self.count = count
+        self.size = size
+        self.agreement = agreement
+        self.max_objects = max_objects
+        self.binary = binary
+        self.seed = seed
+        self.pipeline = pipeline
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Item:
+        scene = self.scene(index)
+        return self.pipeline(scene.image, f"{self.split}-{index:05d}", mask=scene.mask, cue=scene.cue)
+
+    def scene(self, index: int) -> Scene:
+        """Draw one scene; the same index always gives the same scene."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"scene {index} of {self.count}")  # ends iteration over the dataset
+        rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
+        scene = draw_scene(rng, self.size, self.agreement, self.max_objects)
+        if self.binary:
+            scene.mask = (scene.mask == 1).astype(np.uint8)
+            scene.cue = (scene.cue == 1).astype(np.uint8)
+        return scene
