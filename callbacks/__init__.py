@@ -1,0 +1,11 @@
+"""Lightning callbacks of segaudit: import them as `segaudit.callbacks`."""
+
+if __name__ == "callbacks":
+    raise ImportError(
+        "import these as `segaudit.callbacks`, not `callbacks`: a second copy of the classes would break isinstance checks."
+    )
+
+from segaudit.callbacks.audit import AttributionAudit, Sample
+from segaudit.callbacks.prediction import MaskWriter
+
+__all__ = ["AttributionAudit", "MaskWriter", "Sample"]

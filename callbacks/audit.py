@@ -1,0 +1,333 @@
+"""AttributionAudit: score a model's explanations at its validation epochs."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import lcm
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
+from torchmetrics import Metric
+from tqdm.auto import tqdm
+
+from segaudit.attribution import Explainer
+from segaudit.attribution.context import isolate_rng
+from segaudit.auditor import DEFAULT_EXPLAINERS, DEFAULT_METRICS, Auditor
+from segaudit.callbacks.panels import log_picture, log_table
+from segaudit.intervention import Intervention, Perturbation
+from segaudit.report import Panel, draw_panels, score_table
+from segaudit.report.picture import first_targets
+from segaudit.target import TargetSelector
+
+
+@dataclass
+class Sample:
+    """What an audit takes from a batch.
+
+    Attributes:
+        images: ``(B, channels, *S)``, as the model takes them.
+        masks: class indices ``(B, *S)``, or None.
+        ids: a name for each image, or None.
+        cues: planted cues ``(B, *S)``, or None.
+
+    """
+
+    images: Tensor
+    masks: Tensor | None = None
+    ids: Sequence[Any] | None = None
+    cues: Tensor | None = None
+
+
+class AttributionAudit(Callback):
+    """Audit explanations on a fixed subset of the validation images, and log the scores beside IoU.
+
+    Scores are logged as ``audit/<explainer>/<score>``, so that ModelCheckpoint and EarlyStopping can monitor them. In the
+    run folder, ``audit/`` gets the records of every target (Parquet) and a picture. Runs in ``fit``, ``validate`` and
+    ``test``, with any LightningModule whose forward gives logits, and leaves training as it would have been, bit for bit.
+
+    Args:
+        explainers: by name, or a list of explainers or of their short names.
+        metrics: metrics or their short names.
+        selector: which targets an image gives.
+        intervention: how pixels are removed.
+        perturbations: changes of the input for stability; noise and brightness unless told.
+        every_n_epochs: audit the epochs n, 2n, ... and the last one. A ModelCheckpoint that monitors a score needs the
+            same number or a multiple of it; EarlyStopping needs a Trainer that validates only then.
+        max_images: how many images are audited; always the same, drawn once with ``seed``.
+        batch_size: images that are explained at once.
+        time_budget: share of the epoch's training time that an audit may take in ``fit``; at least one batch is audited.
+            The images are a prefix of one fixed order, so that epochs stay comparable.
+        panels: how many targets are drawn.
+        seed: of the draw of images.
+        prefix: of the keys in the log; two audits in one Trainer need two.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[AttributionAudit(max_images=8)], logger=False)
+
+    """
+
+    def __init__(
+        self,
+        explainers: dict[str, Explainer | str] | list[Explainer | str] | None = None,
+        metrics: list[Metric | str] | None = None,
+        selector: TargetSelector | None = None,
+        intervention: Intervention | None = None,
+        perturbations: list[Perturbation] | None = None,
+        every_n_epochs: int = 1,
+        max_images: int = 16,
+        batch_size: int = 8,
+        time_budget: float | None = None,
+        panels: int = 4,
+        seed: int = 0,
+        prefix: str = "audit",
+    ) -> None:
+        for name, value in (("every_n_epochs", every_n_epochs), ("max_images", max_images), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if time_budget is not None and time_budget <= 0:
+            raise ValueError(f"time_budget is a share of the epoch's training time above 0, got {time_budget}.")
+        self.auditor = Auditor(
+            DEFAULT_EXPLAINERS if explainers is None else explainers,
+            DEFAULT_METRICS if metrics is None else metrics,
+            selector,
+            intervention,
+            perturbations,
+        )
+        self.every_n_epochs = every_n_epochs
+        self.max_images = max_images
+        self.batch_size = batch_size
+        self.time_budget = time_budget
+        self.panels = panels
+        self.seed = seed
+        self.prefix = prefix
+        #: Scores of the last audit, as :meth:`Auditor.compute` names them.
+        self.values: dict[str, Tensor] = {}
+        self._title = ""
+        self._folder: Path | None = None
+        self._fresh = False
+        self._epoch_started = time.perf_counter()
+
+    @property
+    def state_key(self) -> str:
+        """Tells two audits in one Trainer apart."""
+        return self._generate_state_key(prefix=self.prefix)
+
+    def unpack(self, batch: Any) -> Sample:
+        """Take images, masks, ids and cues out of a batch; override it for batches of another form.
+
+        Understands ``(images, masks, ...)``, a lone tensor, and mappings with the keys ``image`` or ``images``, ``mask``,
+        ``masks``, ``label`` or ``labels``, ``id`` and ``cue``.
+        """
+        if isinstance(batch, Mapping):
+            images = _first(batch, "image", "images", "pixel_values")
+            masks = _first(batch, "mask", "masks", "label", "labels")
+            if isinstance(images, Tensor):
+                return Sample(images, masks, batch.get("id"), batch.get("cue"))
+        elif isinstance(batch, Tensor):
+            return Sample(batch)
+        elif isinstance(batch, Sequence) and batch and isinstance(batch[0], Tensor):
+            return Sample(batch[0], batch[1] if len(batch) > 1 else None)
+        raise MisconfigurationException(
+            f"AttributionAudit finds no images in a batch of the type {type(batch).__name__}: subclass it and override "
+            "unpack(batch), which returns segaudit.callbacks.Sample(images, masks)."
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a monitor that would look at scores of another epoch."""
+        if stage != "fit":
+            return
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            monitor = getattr(callback, "monitor", None)
+            if not isinstance(callback, Checkpoint | EarlyStopping) or not str(monitor).startswith(f"{self.prefix}/"):
+                continue
+            every = lcm(getattr(callback, "_every_n_epochs", None) or 1, trainer.check_val_every_n_epoch or 1)
+            if every % self.every_n_epochs:
+                raise MisconfigurationException(
+                    f"{type(callback).__name__} looks at {monitor!r} every {every} epochs, but it is audited every "
+                    f"{self.every_n_epochs}: the epochs between would be judged by a stale score. Give both the same "
+                    f"number, or validate only then (Trainer(check_val_every_n_epoch={self.every_n_epochs}))."
+                )
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of the time budget."""
+        self._epoch_started = time.perf_counter()
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Audit, the last moment at which scores can be logged for ModelCheckpoint to see."""
+        if trainer.sanity_checking or (trainer.state.fn == "fit" and not self._due(trainer)):
+            return
+        self._audit(trainer, pl_module, trainer.val_dataloaders)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Audit the test images."""
+        self._audit(trainer, pl_module, trainer.test_dataloaders)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print a line in ``fit``, the table in ``validate``."""
+        if self._fresh and trainer.is_global_zero:
+            if trainer.state.fn == "fit":
+                Console().print(self._summary(trainer), highlight=False, soft_wrap=True)
+            else:
+                self._print_table(trainer)
+        self._fresh = False
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the table."""
+        self._print_table(trainer)
+        self._fresh = False
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the table of the last audit, and where the rest is."""
+        self._print_table(trainer)
+        if self.values and self._folder is not None and trainer.is_global_zero:
+            Console().print(f"pictures and records: {self._folder}", soft_wrap=True, highlight=False)
+
+    def _due(self, trainer: Trainer) -> bool:
+        epoch = trainer.current_epoch + 1
+        last = epoch == trainer.max_epochs or 0 < trainer.max_steps <= trainer.global_step or trainer.should_stop
+        return epoch % self.every_n_epochs == 0 or last
+
+    def _audit(self, trainer: Trainer, pl_module: LightningModule, loaders: Any) -> None:
+        started = time.perf_counter()
+        budget = None
+        if self.time_budget is not None and trainer.state.fn == "fit":
+            budget = self.time_budget * (started - self._epoch_started)
+        self.auditor.reset()
+        with isolate_rng():  # reading a data set may draw random numbers, and so may a logger
+            panels = self._walk(trainer, pl_module, _loader(loaders), started, budget)
+            self.values = self.auditor.compute()
+            records = self.auditor.records()
+            folder = trainer.log_dir  # asks all ranks
+            self._title = f"{self.prefix}: epoch {trainer.current_epoch}, {time.perf_counter() - started:.1f} s"
+            self._fresh = True
+            if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                self._write(trainer, pl_module, folder, records, panels)
+        device = pl_module.device
+        logged = {f"{self.prefix}/{name}": value.to(device) for name, value in self.values.items()}
+        logged[f"{self.prefix}/seconds"] = torch.tensor(time.perf_counter() - started, device=device)
+        pl_module.log_dict(logged, sync_dist=True)
+
+    def _walk(
+        self, trainer: Trainer, pl_module: LightningModule, loader: Any, started: float, budget: float | None
+    ) -> list[Panel]:
+        """Audit this rank's share of the images, in step with the other ranks."""
+        dataset, collate = _dataset(loader)
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(len(dataset), generator=generator)[: self.max_images].tolist()
+        step = self.batch_size * trainer.world_size
+        panels: list[Panel] = []
+        bar = tqdm(
+            total=len(order),
+            desc="Audit",
+            unit="image",
+            leave=False,
+            disable=trainer.progress_bar_callback is None or not trainer.is_global_zero,
+        )
+        with bar:
+            for start in range(0, len(order), step):
+                # An image belongs to one rank whatever the sampler would pad.
+                mine = order[start : start + step][trainer.global_rank :: trainer.world_size]
+                if mine:
+                    batch = collate([dataset[i] for i in mine])
+                    batch = trainer.precision_plugin.convert_input(batch)
+                    batch = pl_module._on_before_batch_transfer(batch, 0)  # a data module's hook goes first
+                    sample = self.unpack(trainer.strategy.batch_to_device(batch, pl_module.device, 0))
+                    ids = mine if sample.ids is None else sample.ids
+                    audited = self.auditor.update(pl_module, sample.images, sample.masks, ids, sample.cues)
+                    panels += first_targets(audited, self.panels - len(panels))
+                bar.update(min(step, len(order) - start))
+                spent = budget is not None and time.perf_counter() - started >= budget
+                if trainer.strategy.reduce_boolean_decision(spent, all=False) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+                    break
+        return panels
+
+    def _write(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        folder: str | None,
+        records: list[dict[str, Any]],
+        panels: list[Panel],
+    ) -> None:
+        names = _class_names(trainer, pl_module)
+        step = trainer.global_step
+        when = {"epoch": trainer.current_epoch, "step": step}
+        rows = [when | {"class": _name(names, row["class_index"])} | row for row in records]
+        picture = draw_panels(panels, names) if panels else None
+        if folder is not None:
+            self._folder = Path(folder) / self.prefix
+            self._folder.mkdir(parents=True, exist_ok=True)
+            stage = "" if trainer.state.fn in (None, "fit") else f"{trainer.state.fn.value}-"
+            stem = self._folder / f"{stage}epoch={trainer.current_epoch:03d}-step={step:06d}"
+            if rows:
+                pq.write_table(pa.Table.from_pylist(rows), f"{stem}.parquet")
+            if picture is not None:
+                Image.fromarray(picture).save(f"{stem}.png")
+        if picture is not None:
+            log_picture(trainer.loggers, f"{self.prefix}/panels", picture, step)
+        scores = list(self.auditor.directions)
+        table = [
+            [name, *(float(self.values.get(f"{name}/{score}", self.values.get(score, torch.nan))) for score in scores)]
+            for name in self.auditor.explainers
+        ]
+        log_table(trainer.loggers, f"{self.prefix}/scores", ["explainer", *scores], table, step)
+
+    def _summary(self, trainer: Trainer) -> str:
+        """One line of the epoch: what was validated, and one explainer's scores."""
+        explainers = [name for name, explainer in self.auditor.explainers.items() if not explainer.control]
+        explainers = explainers or list(self.auditor.explainers)
+        name = "dea" if "dea" in explainers else explainers[0]
+        metrics = trainer.callback_metrics
+        known = [f"{key} {float(metrics[key]):.3f}" for key in ("val/loss", "val/iou") if key in metrics]
+        scores = [
+            f"{score} {float(self.values[f'{name}/{score}']):.3f}"
+            for score in self.auditor.directions
+            if f"{name}/{score}" in self.values and score != "seconds"
+        ]
+        counts = f"{int(self.values['images'])} images, {int(self.values['targets'])} targets"
+        return f"{self._title} · {' · '.join([*known, counts])} · {name}: {', '.join(scores)}"
+
+    def _print_table(self, trainer: Trainer) -> None:
+        if self.values and trainer.is_global_zero:
+            Console(width=max(Console().width, 150)).print(score_table(self.auditor, self.values, self._title))
+
+
+def _loader(loaders: Any) -> Any:
+    """The first of the loop's loaders."""
+    while isinstance(loaders, Mapping | list | tuple):
+        loaders = next(iter(loaders.values() if isinstance(loaders, Mapping) else loaders))
+    return loaders
+
+
+def _dataset(loader: Any) -> tuple[Any, Any]:
+    dataset = getattr(loader, "dataset", None)
+    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        raise MisconfigurationException(
+            "AttributionAudit audits a fixed subset of the images, so the validation loader needs a data set with "
+            f"__len__ and __getitem__; {type(dataset).__name__} has not both."
+        )
+    return dataset, loader.collate_fn if isinstance(loader, DataLoader) and loader.collate_fn else default_collate
+
+
+def _class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
+    datamodule = getattr(trainer, "datamodule", None)
+    return list(getattr(pl_module, "class_names", None) or getattr(datamodule, "class_names", None) or [])
+
+
+def _first(batch: Mapping[str, Any], *keys: str) -> Any:
+    return next((batch[key] for key in keys if key in batch), None)
+
+
+def _name(names: Sequence[str], index: int) -> str:
+    return names[index] if index < len(names) else str(index)

@@ -1,0 +1,50 @@
+"""MaskWriter: keep what `predict` predicts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from PIL import Image
+
+
+class MaskWriter(BasePredictionWriter):
+    """Write each predicted class map as an 8-bit PNG, ``predictions/<id>.png`` in the run folder.
+
+    The program uses it by itself; it acts in ``predict`` alone, on predictions ``{"id": [...], "mask": (B, H, W)}``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(write_interval="batch")
+        self._folder = Path()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Agree on the run folder."""
+        super().setup(trainer, pl_module, stage)
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "predictions"
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write one batch."""
+        if not isinstance(prediction, dict) or "mask" not in prediction:
+            return
+        masks = prediction["mask"].to("cpu", torch.uint8).numpy()
+        names = prediction.get("id") or batch_indices or [f"{batch_idx}-{i}" for i in range(len(masks))]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for name, mask in zip(names, masks, strict=True):
+            Image.fromarray(mask).save(self._folder / f"{Path(str(name)).name}.png")
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where the masks are."""
+        if trainer.is_global_zero:
+            print(f"masks: {self._folder}")

@@ -1,0 +1,62 @@
+"""The program `segaudit`: Lightning's verbs on the command line, everything chosen in YAML."""
+
+import os
+import re
+import sys
+import traceback
+import warnings
+
+import segmentation_models_pytorch  # noqa: F401 -- imported, as the next ones are, so that its classes have short names
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import ArgsType, LightningCLI
+
+import segaudit.callbacks
+import segaudit.data
+import segaudit.task
+from segaudit.trainer import Trainer
+
+
+def main(args: ArgsType = None) -> None:
+    """Run the program.
+
+    What the user can mend is told in one sentence, with the exit status 1 (2 for the command line itself);
+    ``SEGAUDIT_TRACEBACK=1`` shows where it arose.
+
+    Args:
+        args: the command line; None stands for that of the process.
+
+    """
+    # Lightning calls torch in a way that torch is giving up; nothing that the user can mend.
+    warnings.filterwarnings("ignore", message=".*treespec.*")
+    try:
+        LightningCLI(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,  # one way is enough: the task has an optimizer and a scheduler of its own
+            trainer_class=Trainer,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"callbacks": segaudit.callbacks.MaskWriter()},
+            args=args,
+        )
+    except (ValueError, FileNotFoundError, MisconfigurationException) as error:
+        sentence = _sentence(error)
+        if os.environ.get("SEGAUDIT_TRACEBACK") or not sentence:
+            raise
+        sys.exit(f"segaudit: {sentence}\n(SEGAUDIT_TRACEBACK=1 shows where this arose.)")
+
+
+def _sentence(error: Exception) -> str:
+    """What to tell the user; nothing for an error that a library raised because it was called wrongly."""
+    # A constructor's error is hidden in jsonargparse's account of all that the value could have been but isn't.
+    if str(error).startswith("Does not validate"):
+        reasons = [x for x in re.findall(r"^ +- (.*)", str(error), re.MULTILINE) if not x.startswith("Expected a")]
+        return "; ".join(reasons) or str(error)
+    if not isinstance(error, ValueError):
+        return str(error)
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    origins = type(error).__module__, str(frame.f_globals.get("__name__"))
+    return str(error) if any(name.startswith("segaudit.") for name in origins) else ""

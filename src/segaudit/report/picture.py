@@ -1,0 +1,165 @@
+"""Pictures of audited targets: image, prediction, truth and each explainer's map."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from torch import Tensor
+
+from segaudit.auditor import AuditedBatch
+
+Array = npt.NDArray[np.float64]
+
+_SHOWN = {"deletion_auc": "del", "insertion_auc": "ins", "off_target_leakage": "leak"}
+
+
+@dataclass
+class Panel:
+    """One target, ready to be drawn; tensors on the CPU.
+
+    Attributes:
+        sample_id: the image's name.
+        class_index: the target's class.
+        image: ``(channels, H, W)``, in whatever units the model takes.
+        prediction: class map ``(H, W)``.
+        mask: class map ``(H, W)``, or None.
+        region: ``(H, W)`` bool.
+        attributions: map ``(H, W)`` by explainer.
+        scores: value by explainer and score.
+
+    """
+
+    sample_id: str
+    class_index: int
+    image: Tensor
+    prediction: Tensor
+    mask: Tensor | None
+    region: Tensor
+    attributions: dict[str, Tensor]
+    scores: dict[str, dict[str, float]]
+
+
+def first_targets(batch: AuditedBatch, most: int) -> list[Panel]:
+    """The largest target of each of a batch's first ``most`` images; two-dimensional images only."""
+    targets = batch.targets
+    if batch.images.ndim != 4 or not len(targets) or most <= 0:
+        return []
+    largest: dict[int, int] = {}
+    area = targets.area.tolist()
+    for n, image in enumerate(targets.image_index.tolist()):
+        if image not in largest or area[n] > area[largest[image]]:
+            largest[image] = n
+    return [_panel(batch, n) for n in list(largest.values())[:most]]
+
+
+def draw_panels(panels: Sequence[Panel], class_names: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """Draw a row a target and a column each for image, prediction, truth and the explainers' maps.
+
+    A map's positive part lies over the grey image, brightest at its largest values; the line is the target's outline.
+
+    Args:
+        panels: at least one.
+        class_names: by class index; numbers stand in where names are missing.
+
+    Returns:
+        RGB picture ``(height, width, 3)`` uint8.
+
+    """
+    explainers = list(panels[0].attributions)
+    columns = 3 + len(explainers)
+    height, width = panels[0].region.shape
+    side = 1.7
+    figure = Figure(figsize=(side * columns * min(1.6, width / height), (side + 0.35) * len(panels) + 0.7), dpi=110)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(len(panels), columns, squeeze=False)
+    shown: set[int] = set()
+    for row, panel in zip(axes, panels, strict=True):
+        image = display_image(panel.image)
+        shown |= {panel.class_index, *panel.prediction.unique().tolist()}
+        row[0].imshow(image)
+        row[0].set_ylabel(f"{_name(class_names, panel.class_index)}\n{panel.sample_id[-18:]}", fontsize=7)
+        row[1].imshow(_colours(panel.prediction))
+        if panel.mask is not None:
+            row[2].imshow(_colours(panel.mask))
+            shown |= {c for c in panel.mask.unique().tolist() if c < max(255, len(class_names))}
+        for axis, name in zip(row[3:], explainers, strict=True):
+            axis.imshow(_overlay(image, panel.attributions[name]))
+            _outline(axis, panel.region)
+            values = panel.scores.get(name, {})
+            text = "  ".join(f"{short} {values[key]:.2f}" for key, short in _SHOWN.items() if key in values)
+            axis.set_xlabel(text.replace("nan", "-"), fontsize=6)
+        for axis in row:
+            axis.set_xticks([])
+            axis.set_yticks([])
+    for axis, name in zip(axes[0], ["image", "prediction", "truth", *explainers], strict=True):
+        axis.set_title(name.replace("_", " "), fontsize=8)
+    handles = [Patch(color=_colour(c), label=_name(class_names, c)) for c in sorted(shown)]
+    figure.legend(handles=handles, loc="lower center", ncols=min(12, len(handles)), fontsize=7, frameon=False)
+    figure.tight_layout(rect=(0, 0.35 / figure.get_figheight(), 1, 1), pad=0.4)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def display_image(image: Tensor) -> Array:
+    """RGB ``(H, W, 3)`` in [0, 1] of an image ``(channels, H, W)`` in unknown units, by its own range."""
+    image = image.detach().double().cpu()
+    image = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+    low, high = torch.quantile(image.flatten()[:1_000_000], torch.tensor([0.005, 0.995], dtype=image.dtype))
+    shown: Array = ((image - low) / (high - low).clamp_min(1e-9)).clamp(0, 1).movedim(0, -1).numpy()
+    return shown
+
+
+def _panel(batch: AuditedBatch, n: int) -> Panel:
+    b = int(batch.targets.image_index[n])
+    return Panel(
+        sample_id=batch.sample_ids[b],
+        class_index=int(batch.targets.class_index[n]),
+        image=batch.images[b].cpu(),
+        prediction=batch.prediction[b].cpu(),
+        mask=None if batch.masks is None else batch.masks[b].cpu(),
+        region=batch.targets.region[n].cpu(),
+        attributions={name: maps[n].cpu() for name, maps in batch.attributions.items()},
+        scores={
+            name: {score: float(values[n]) for score, values in scores.items()} for name, scores in batch.scores.items()
+        },
+    )
+
+
+def _overlay(image: Array, attribution: Tensor) -> Array:
+    positive = attribution.double().nan_to_num().clamp_min(0)
+    top = float(torch.quantile(positive.flatten(), 0.995)) or float(positive.max()) or 1.0
+    heat = (positive / top).clamp(0, 1).numpy()
+    grey = 0.7 * image.mean(axis=2, keepdims=True).repeat(3, axis=2) + 0.15
+    weight = 0.9 * np.sqrt(heat)[..., None]
+    blended: Array = (1 - weight) * grey + weight * matplotlib.colormaps["inferno"](heat)[..., :3]
+    return blended
+
+
+def _outline(axis: Axes, region: Tensor) -> None:
+    if region.any() and not region.all():
+        axis.contour(region.numpy().astype(float), levels=[0.5], colors=["#37d7ff"], linewidths=0.7)
+
+
+def _colours(labels: Tensor) -> Array:
+    colours: Array = np.array([_colour(c) for c in range(256)])[labels.clamp(0, 255).numpy()]
+    return colours
+
+
+def _colour(index: int) -> tuple[float, float, float]:
+    if index == 0:
+        return (0.16, 0.16, 0.2)
+    if index == 255:
+        return (0.0, 0.0, 0.0)
+    red, green, blue, _ = matplotlib.colormaps["tab20"]((2 * index - 2) % 20 + (index > 10))
+    return (red, green, blue)
+
+
+def _name(names: Sequence[str], index: int) -> str:
+    return names[index] if index < len(names) else str(index)

@@ -1,0 +1,45 @@
+"""The table of explainers by score."""
+
+from collections.abc import Mapping
+
+from rich.table import Table
+from torch import Tensor
+
+from segaudit.auditor import Auditor
+
+_ARROWS = {True: " ↑", False: " ↓", None: ""}
+
+
+def score_table(auditor: Auditor, values: Mapping[str, Tensor], title: str = "") -> Table:
+    """Lay out what :meth:`Auditor.compute` gave: a row an explainer, controls apart, a column a score.
+
+    An arrow tells which direction is better. What does not depend on an explainer stands in the caption.
+
+    Args:
+        auditor: whose explainers and scores these are.
+        values: by ``<explainer>/<score>`` or ``<score>``.
+        title: above the table.
+
+    """
+    directions = auditor.directions
+    shared = {name: value for name, value in values.items() if "/" not in name}
+    columns = [name for name in directions if name not in shared]
+    caption = " · ".join(f"{name} {_number(value)}" for name, value in shared.items())
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("explainer", no_wrap=True)
+    for name in columns:
+        table.add_column(name.replace("_", " ") + _ARROWS[directions[name]], justify="right")
+    table.add_column("unscored", justify="right")
+    for control in (False, True):
+        for name, explainer in auditor.explainers.items():
+            if explainer.control == control:
+                row = [_number(values[f"{name}/{column}"]) for column in columns]
+                unscored = f"{int(values[f'{name}/unscored'])}"
+                table.add_row(f"{name} (control)" if control else name, *row, unscored)
+        table.add_section()
+    return table
+
+
+def _number(value: Tensor) -> str:
+    number = float(value)
+    return f"{int(number)}" if number.is_integer() and abs(number) > 1 else f"{number:.3f}"

@@ -1,0 +1,221 @@
+"""The LightningModule that trains any segmentation network."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LightningCLI, LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.utils.data import DistributedSampler
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from segaudit.output import logits_of, predict
+
+Batch = Mapping[str, Any] | tuple[Tensor, Tensor] | list[Tensor] | Tensor
+
+
+class SegmentationTask(LightningModule):
+    """Train and validate a segmentation network.
+
+    A batch is a dict ``{"image": (B, C, H, W) float, "mask": (B, H, W) integer}`` (``"id"``, a list of B strings, and
+    any other key may be there too) or a pair ``(image, mask)``. Logged are ``train/loss``, and for ``val`` and ``test``
+    the loss, ``iou`` and ``iou/<class>``: intersection over union, pooled over all pixels of the epoch. A class that
+    occurs neither in the truth nor in the prediction has the IoU NaN and doesn't count in the mean.
+
+    Args:
+        network: maps images to logits ``(B, K, H', W')``: a tensor, a dict with the key ``"out"``, or an object with
+            ``.logits``. A network with one channel separates foreground from background.
+        loss: called as ``loss(logits (B, K, H, W), mask (B, H, W) int64)``; for a one-channel network the mask is
+            ``(B, 1, H, W)`` float. A loss without an ``ignore_index`` of its own gets the n pixels that aren't
+            ignored, laid out as one image ``(1, K, 1, n)``. Default: cross entropy, binary for one channel.
+        ignore_index: the mask's value for pixels that count nowhere.
+        class_names: one name per class; two, background first, for a one-channel network. Default: the datamodule's
+            ``class_names``.
+        optimizer: makes the optimizer from the parameters.
+        lr_scheduler: makes the scheduler, which steps once an epoch, from the optimizer.
+
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: nn.Module | None = None,
+        ignore_index: int = 255,
+        class_names: list[str] | None = None,
+        optimizer: OptimizerCallable = AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # 1.3 to 1.8x faster forwards on a CPU
+        self.loss = loss
+        self.ignore_index = ignore_index
+        self.class_names = list(class_names or [])
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+
+    def setup(self, stage: str) -> None:
+        """Learn the class names, on which the scores rest.
+
+        Raises:
+            ValueError: if neither the task nor the datamodule names the classes.
+
+        """
+        if stage == "predict":
+            return
+        if not self.class_names:
+            self.class_names = list(getattr(getattr(self.trainer, "datamodule", None), "class_names", None) or [])
+        if not self.class_names:
+            raise ValueError(
+                "the classes have no names: give SegmentationTask class_names, or the datamodule a class_names."
+            )
+        self.confusion = MulticlassConfusionMatrix(
+            len(self.class_names), ignore_index=self.ignore_index, validate_args=False
+        )
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimizer and, where there is one, the scheduler."""
+        optimizer = self.optimizer(self.parameters())
+        scheduler = self.lr_scheduler(optimizer) if self.lr_scheduler else None
+        return LightningCLI.configure_optimizers(self, optimizer, scheduler)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(B, K, H, W)`` of images ``(B, C, H, W)``, at the images' size."""
+        return logits_of(self.network(images), images.shape[2:])
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        images, masks = _images_and_masks(batch)
+        logits = self(images)
+        self._check(logits, masks, batch_idx)
+        loss = self._loss(logits, masks)
+        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(images), sync_dist=True)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the pixels of the last epoch."""
+        self.confusion.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add one batch to the scores."""
+        self._evaluate(batch, batch_idx, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the IoU of the epoch."""
+        self._log_iou("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the pixels of the last epoch."""
+        self.confusion.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add one batch to the scores."""
+        self._evaluate(batch, batch_idx, "test")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the IoU of the epoch."""
+        self._log_iou("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The class maps of one batch: ``{"id": B strings, "mask": (B, H, W) int64}``."""
+        if isinstance(batch, Mapping):
+            images, ids = batch["image"], batch.get("id")
+        else:
+            images, ids = (batch if isinstance(batch, Tensor) else batch[0]), None
+        return {"id": ids or [f"{batch_idx}-{i}" for i in range(len(images))], "mask": predict(self(images))}
+
+    def _evaluate(self, batch: Batch, batch_idx: int, stage: str) -> None:
+        images, masks = _images_and_masks(batch)
+        logits = self(images)
+        self._check(logits, masks, batch_idx)
+        loaders = self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders
+        own = _images_of_this_process(loaders, batch_idx, len(images))
+        masks = masks.index_fill(0, torch.arange(own, len(images), device=masks.device), self.ignore_index)
+        self.log(f"{stage}/loss", self._loss(logits, masks), batch_size=own, sync_dist=True)
+        self.confusion.update(predict(logits), masks)
+
+    def _log_iou(self, stage: str) -> None:
+        iou = pooled_iou(self.confusion.compute(), self.ignore_index)
+        self.log(f"{stage}/iou", iou.nanmean(), prog_bar=True, sync_dist=True)
+        self.log_dict({f"{stage}/iou/{name}": x for name, x in zip(self.class_names, iou, strict=True)}, sync_dist=True)
+
+    def _loss(self, logits: Tensor, masks: Tensor) -> Tensor:
+        one = logits.shape[1] == 1
+        loss = self.loss if self.loss is not None else nn.BCEWithLogitsLoss() if one else nn.CrossEntropyLoss()
+        theirs = getattr(loss, "ignore_index", None)
+        ignored = masks == self.ignore_index
+        if theirs is not None:
+            ignored = ignored | (masks == theirs)
+        # With nothing to learn from, most losses are 0/0. Such a batch is taken for one of a class that counts, and its
+        # loss times zero: no weight becomes NaN, and unlike an `if` this doesn't make the GPU wait.
+        some = ~ignored.all()
+        stand_in = int(0 in (self.ignore_index, theirs))
+        masks, ignored = torch.where(some, masks, stand_in), ignored & some
+        logits = logits.float()
+        if theirs is None:
+            logits = logits.movedim(1, -1)[~ignored].T[None, :, None]
+            masks = masks[~ignored][None, None]
+        else:
+            masks = masks.masked_fill(ignored, theirs)
+        value: Tensor = loss(logits, masks[:, None].float() if one else masks)
+        return value * some
+
+    def _check(self, logits: Tensor, masks: Tensor, batch_idx: int) -> None:
+        channels, classes = logits.shape[1], len(self.class_names)
+        names = ", ".join(self.class_names)
+        if classes != max(2, channels):
+            need = f"set the network's number of classes to {classes}" if classes > 1 else "name the background too"
+            raise ValueError(
+                f"the network's output has {channels} channel(s), but there are {classes} class names ({names}): {need}."
+            )
+        if isinstance(self.loss, nn.CrossEntropyLoss if channels == 1 else nn.BCEWithLogitsLoss):
+            raise ValueError(
+                f"{type(self.loss).__name__} doesn't fit a network with {channels} channel(s): use BCEWithLogitsLoss for "
+                "one channel and CrossEntropyLoss for more."
+            )
+        if masks.shape != logits[:, 0].shape:
+            raise ValueError(
+                f"the masks have the shape {tuple(masks.shape)}, but class indices of the shape "
+                f"{tuple(logits[:, 0].shape)} are needed, like the images."
+            )
+        if batch_idx and masks.is_cuda:
+            return  # looking at values makes the GPU wait: the first batch must do
+        wrong = masks[(masks != self.ignore_index) & ((masks < 0) | (masks >= classes))]
+        if len(wrong):
+            raise ValueError(
+                f"the masks hold the class {int(wrong[0])}, but there are {classes} classes, 0 to {classes - 1} ({names}), "
+                f"and ignored pixels have {self.ignore_index}."
+            )
+
+
+def pooled_iou(confusion: Tensor, ignore_index: int) -> Tensor:
+    """Intersection over union ``(K,)`` of each class from counts ``(K, K)``, NaN for a class that doesn't occur.
+
+    Example:
+        >>> pooled_iou(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), ignore_index=255)
+        tensor([0.7500, 0.8000,    nan])
+
+    """
+    hits = confusion.diagonal()
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    iou = hits / union
+    if 0 <= ignore_index < len(iou):
+        iou[ignore_index] = torch.nan  # its pixels were left out, so only its false alarms are known
+    return iou
+
+
+def _images_and_masks(batch: Batch) -> tuple[Tensor, Tensor]:
+    if isinstance(batch, Mapping):
+        return batch["image"], batch["mask"].long()
+    return batch[0], batch[1].long()
+
+
+def _images_of_this_process(loader: Any, batch_idx: int, batch_size: int) -> int:
+    """How many images of the batch come first: the rest repeat others, so that each process has as many as the next."""
+    sampler = getattr(loader, "sampler", None)
+    if not isinstance(sampler, DistributedSampler):
+        return batch_size
+    own = len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas))  # type: ignore[arg-type]
+    before: int = batch_idx * loader.batch_size
+    return min(batch_size, max(0, own - before))
