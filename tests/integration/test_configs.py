@@ -1,0 +1,86 @@
+"""Every file in configs/ runs, in a small form, and so does the configuration that a run saves."""
+
+import csv
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from segaudit.cli import main
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+DATA = Path(os.environ.get("SEGAUDIT_DATA") or ROOT.parent / "shared" / "data")
+
+#: How each configuration's data are made small; under "root", the folder in DATA that stands in for the user's.
+SMALL_DATA: dict[str, dict[str, Any]] = {
+    "quickstart.yaml": {"size": 32, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
+    "camvid.yaml": {"root": "camvid", "image_size": [64, 96], "batch_size": 2},
+}
+
+
+def small(path: Path) -> dict[str, Any]:
+    """The configuration with less to do; nothing is left out, so that every line of the file still has to be right."""
+    config: dict[str, Any] = yaml.safe_load(path.read_text())
+    if path.name not in SMALL_DATA:
+        pytest.fail(f"configs/{path.name} is run by no test: say in SMALL_DATA ({Path(__file__).name}) how its data shrink.")
+    data = dict(SMALL_DATA[path.name])
+    if "root" in data:
+        folder = DATA / data["root"]
+        if not folder.is_dir():
+            pytest.skip(f"{folder} is missing: real data, which the project doesn't contain (set SEGAUDIT_DATA)")
+        data["root"] = str(folder)
+    config["data"].setdefault("init_args", {}).update(data)
+    config["trainer"] |= {
+        "accelerator": "cpu", "max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1, "limit_test_batches": 1,
+        "log_every_n_steps": 1, "enable_progress_bar": False, "enable_model_summary": False,
+    }  # fmt: skip
+    for callback in config["trainer"].get("callbacks", []):
+        if callback["class_path"].endswith("AttributionAudit"):
+            options = callback.setdefault("init_args", {})
+            options |= {"every_n_epochs": 1, "max_images": 2, "batch_size": 2, "panels": 1}
+            intervention = options.setdefault("intervention", {"class_path": "segaudit.Intervention"})
+            intervention = intervention.setdefault("init_args", {})
+            intervention["steps"] = 2
+            regions = intervention.setdefault("regions", {"class_path": "SuperpixelRegions"})
+            regions.setdefault("init_args", {})["counts"] = [4]
+    return config
+
+
+def run(*args: str) -> None:
+    assert main(list(args)) is None
+
+
+def scored(folder: Path) -> dict[str, str]:
+    """The last validated epoch's line of metrics.csv, without what a clock gives."""
+    with open(folder / "metrics.csv", newline="") as file:
+        last = [line for line in csv.DictReader(file) if line["val/iou"]][-1]
+    return {name: value for name, value in last.items() if "seconds" not in name}
+
+
+def test_there_are_configurations():
+    assert {path.name for path in CONFIGS} >= {"quickstart.yaml"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_configuration_runs(path, own_folder, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["segaudit"])
+    config = small(path)
+    Path("small.yaml").write_text(yaml.safe_dump(config))
+    run("fit", "--config=small.yaml")
+    (first,) = own_folder.glob(f"{config['trainer']['default_root_dir']}/version_0")
+    assert {"config.yaml", "metrics.csv", "checkpoints"} <= {entry.name for entry in first.iterdir()}
+    assert list(first.glob("checkpoints/*.ckpt"))
+    if any(one["class_path"].endswith("AttributionAudit") for one in config["trainer"].get("callbacks", [])):
+        assert float(scored(first)["audit/images"]) == 2
+        assert sorted(entry.suffix for entry in first.glob("audit/*")) == [".parquet", ".png"]
+
+    # What was saved says all that was resolved, and runs as it is: to the same figures.
+    saved = first / "config.yaml"
+    run("fit", f"--config={saved}")
+    second = first.with_name("version_1")
+    assert scored(second) == scored(first)
+    assert yaml.safe_load((second / "config.yaml").read_text()) == yaml.safe_load(saved.read_text())

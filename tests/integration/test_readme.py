@@ -1,0 +1,110 @@
+"""What README.md and CONTRIBUTING.md say can be done can be done."""
+
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from torchmetrics import Metric
+
+import segaudit.data
+from segaudit.cli import main
+from segaudit.names import _subclasses, snake_case
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+VERBS = ("fit", "validate", "test", "predict")
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(start: str) -> Iterator[str]:
+    """Commands that begin so, from blocks and from inline code."""
+    for text in TEXTS.values():
+        shell = "".join(blocks("(?:bash|console|sh)", text)).replace("\\\n", " ")
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        inline = [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
+        for line in shell.splitlines() + inline:
+            command = line.split(" #")[0].strip().removeprefix("$ ")
+            if command.startswith(start):
+                yield command
+
+
+PYTHON = blocks("python")
+PROGRAM = sorted({*commands("python -m src.cli"), *commands("segaudit ")})
+MAKE = sorted(set(commands("make ")))
+
+
+def test_there_is_something_to_check():
+    assert len(PYTHON) >= 2
+    assert len(PROGRAM) >= 3
+    assert {"make quickstart", "make test"} <= set(MAKE)
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_python_runs(code):
+    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("command", PROGRAM)
+def test_the_program_understands(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["segaudit"])
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command.replace("python -m src.cli", "segaudit", 1))[1:]
+    verb, options = words[0], words[1:]
+    assert verb in VERBS
+    folders = {yaml.safe_load(path.read_text())["trainer"]["default_root_dir"] for path in ROOT.glob("configs/*.yaml")}
+    made_up = []
+    for i, word in enumerate(options):
+        if not word.startswith("--") and "/" in word and not (ROOT / word).exists():
+            # What does not exist is either what a run leaves or the reader's own.
+            assert word.startswith(("path/to/", *(f"{folder}/version_0/" for folder in folders))), f"{word} does not exist"
+            made_up += [i - 1, i]
+            if word.startswith("runs/"):
+                assert word.endswith("/config.yaml")
+                name = next(path for path in ROOT.glob("configs/*.yaml") if word.split("/")[1] == path.stem)
+                options = [*options, "--config", str(name)]
+    known = [word for i, word in enumerate(options) if i not in made_up and word != "--print_config"]
+    # jsonargparse checks every option and class before it prints.
+    with pytest.raises(SystemExit) as info:
+        main([verb, *known, "--print_config"])
+    assert info.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_epochs"] != 0
+
+
+@pytest.mark.parametrize("command", MAKE)
+def test_make_knows_the_target(command):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(command.split()[1:]) <= set(targets)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_somewhere(name):
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXTS[name]):
+        assert "://" in target or (ROOT / target).exists(), f"{name} links to {target}"
+
+
+def test_the_table_of_scores_is_complete():
+    table = README.split("## Scores")[1].split("\n## ")[0]
+    named = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    ours = {snake_case(cls.__name__) for cls in _subclasses(Metric) if cls.__module__.startswith("segaudit.")}
+    assert named == ours - {"target_mean"}
+
+
+def test_the_data_of_the_table_exist():
+    table = README.split("| data | layout |")[1].split("\n\n")[0]
+    for name in re.findall(r"`(\w+(?:Scenes|Module))`", table):
+        assert name in segaudit.data.__all__
+
+
+def test_the_python_that_is_asked_for():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        needed = tomllib.load(file)["project"]["requires-python"]
+    assert f"Python {needed.removeprefix('>=')} or newer" in README

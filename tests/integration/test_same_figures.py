@@ -1,0 +1,120 @@
+"""One model, one set of images: the same figures whoever asks, and however many processes share the work."""
+
+import json
+import os
+import subprocess
+import sys
+from math import isnan
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from integration.tiny import Squares, audit, figures, loader, small_intervention, task, trainer
+from integration.two_processes import COUNTS, validate
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import default_collate
+
+from segaudit import Auditor
+
+TESTS = Path(__file__).parents[1]
+
+
+def close(values, regrouped=False):
+    """Equal to 1e-6; a rank correlation jumps by that much where rounding, other in another batch, swaps two pixels."""
+    wide = {name: 1e-5 if regrouped and name.endswith("stability") else 1e-6 for name in values}
+    return {name: pytest.approx(value, abs=wide[name], nan_ok=True) for name, value in values.items()}
+
+
+def test_fit_validate_and_auditor_agree(tmp_path):
+    fitted = audit(max_images=5)
+    keep = ModelCheckpoint(tmp_path / "kept", save_last=True)
+    fit = trainer(fitted, keep, max_epochs=3, enable_checkpointing=True)
+    fit.fit(task(), loader(16, train=True), loader(7))
+    logged = figures(fit.callback_metrics, "audit/")
+    assert logged == figures(fitted.values)
+    assert logged["images"] == 5
+    assert logged["targets"] > 5
+    assert [name for name, value in logged.items() if isnan(value)] == []
+
+    again = audit(max_images=5)
+    loop = trainer(again)
+    loop.validate(task(seed=9), loader(7), ckpt_path=keep.last_model_path, weights_only=True, verbose=False)
+    assert figures(loop.callback_metrics, "audit/") == close(logged)
+
+    model = task(seed=9)
+    model.load_state_dict(torch.load(keep.last_model_path, weights_only=True)["state_dict"])
+    names = list(dict.fromkeys(row["sample_id"] for row in fitted.auditor.records()))
+    items = {item["id"]: item for item in map(Squares(7).__getitem__, range(7))}
+    auditor = Auditor(intervention=small_intervention())
+    for these in (names[:3], names[3:]):  # in batches of another size
+        batch = default_collate([items[name] for name in these])
+        auditor.update(model, batch["image"], batch["mask"], batch["id"])
+    assert figures(auditor.compute()) == close(logged, regrouped=True)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    model = task()
+    trainer().fit(model, loader(16, train=True), loader(4))
+    path = tmp_path_factory.mktemp("ranks") / "weights.pt"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ranks(weights):
+    """What each of two gloo processes found."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+        str(TESTS / "integration" / "two_processes.py"), str(weights.parent),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=400, check=False, cwd=weights.parent,
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-6000:]
+    return [json.loads((weights.parent / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_two_processes_find_what_one_finds(ranks, weights, count):
+    one = validate(weights, count)
+    assert one["figures"]["images"] == count
+    for rank in ranks:
+        assert rank[str(count)]["figures"] == close(one["figures"], regrouped=True)
+        rows = rank[str(count)]["records"]
+        keys = [(row["sample_id"], row["class_index"], row["explainer"]) for row in rows]
+        assert len(keys) == len(set(keys))  # nothing twice, whatever the sampler pads
+        expected = {(row["sample_id"], row["class_index"], row["explainer"]): row for row in one["records"]}
+        assert set(keys) == set(expected)
+        for key, row in zip(keys, rows, strict=True):
+            numbers = {name: value for name, value in row.items() if isinstance(value, float) and name != "seconds"}
+            assert numbers == close({name: expected[key][name] for name in numbers}, regrouped=True)
+
+
+def test_two_processes_train_and_choose_alike(ranks, weights):
+    first, second = (rank["audited"] for rank in ranks)
+    assert first["figures"] == close(second["figures"])
+    assert first["monitor"] == second["monitor"]
+    assert first["best"] == second["best"]
+    assert first["best_score"] == second["best_score"]
+    assert Path(first["best"]).is_file()
+    assert 0 < float(first["best_score"]) < 1
+    for rank in ranks:  # each with its own running statistics of batch normalisation
+        assert rank["audited"]["weights"] == rank["plain"]["weights"]
+    # The files hold the rows of both processes, once.
+    (folder,) = (weights.parent / "True").glob("version_*/audit")
+    tables = [pq.read_table(path).to_pylist() for path in sorted(folder.glob("*.parquet"))]
+    assert len(tables) == 2
+    assert len({row["sample_id"] for row in tables[-1]}) == 5
+    assert len(tables[-1]) == len(first["records"])
+
+
+def test_the_checkpoint_of_two_processes_gives_its_figures_in_one(ranks, tmp_path):
+    audited = audit(max_images=5)
+    loop = trainer(audited)
+    best = ranks[0]["audited"]["best"]
+    loop.validate(task(seed=9), loader(7), ckpt_path=best, weights_only=True, verbose=False)
+    score = float(loop.callback_metrics["audit/saliency/faithfulness_gap"])
+    assert score == pytest.approx(float(ranks[0]["audited"]["best_score"]), abs=1e-6)

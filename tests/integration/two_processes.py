@@ -1,0 +1,61 @@
+"""A program for `torch.distributed.run`: audits on each of its processes, and writes what each found to a folder."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from integration.tiny import audit, figures, loader, task, trainer
+from lightning.pytorch import seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from segaudit.callbacks import AttributionAudit
+
+#: How many images are audited: 7 and 5 leave a process with less to do, 1 leaves it with nothing.
+COUNTS = (7, 5, 1)
+MONITOR = "audit/saliency/faithfulness_gap"
+
+
+def found(audited: AttributionAudit, logged: Any) -> dict[str, Any]:
+    return {"figures": figures(logged, "audit/"), "records": audited.auditor.records()}
+
+
+def validate(weights: Path, images: int, **options: Any) -> dict[str, Any]:
+    """Audit given weights on some images; one process does it as well as two."""
+    model, audited = task(), audit(max_images=images, panels=1)
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    loop = trainer(audited, **options)
+    loop.validate(model, loader(7), verbose=False)
+    return found(audited, loop.callback_metrics)
+
+
+def fit(folder: Path, audited: bool, **options: Any) -> dict[str, Any]:
+    """Train two epochs; with the audit, let it choose the checkpoint."""
+    model, auditing = task(), audit(max_images=5, panels=1)
+    keep = ModelCheckpoint(folder / "kept", monitor=MONITOR, mode="max")
+    callbacks = [auditing, keep] if audited else []
+    loop = trainer(*callbacks, folder=folder / str(audited), max_epochs=2, enable_checkpointing=audited, **options)
+    seed_everything(0, verbose=False)
+    loop.fit(model, loader(16, train=True), loader(7))
+    bits = b"".join(value.numpy().tobytes() for value in model.network.state_dict().values())
+    report = {"weights": hashlib.sha256(bits).hexdigest()}
+    if audited:
+        report |= found(auditing, loop.callback_metrics)
+        report |= {"monitor": str(float(loop.callback_metrics[MONITOR])), "best": keep.best_model_path}
+        report |= {"best_score": str(float(keep.best_model_score))}
+    return report
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    both = {"strategy": "ddp", "devices": 2}
+    report: dict[str, Any] = {str(n): validate(folder / "weights.pt", n, **both) for n in COUNTS}
+    report |= {"audited": fit(folder, True, **both), "plain": fit(folder, False, **both)}
+    (folder / f"rank{torch.distributed.get_rank()}.json").write_text(json.dumps(report))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,139 @@
+"""Fills: what they are, and that an image's fill depends on nothing but the image. A new one is tested by being listed."""
+
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from _models import images
+
+import segaudit.intervention as room
+from segaudit.intervention import BlurFill, Brightness, ConstantFill, Fill, GaussianNoise, MeanFill, NoiseFill, Perturbation
+
+FILLS: dict[str, Callable[[], Fill]] = {
+    "constant": lambda: ConstantFill(0.3),
+    "mean": MeanFill,
+    "blur": BlurFill,
+    "blur_wide": lambda: BlurFill(0.6),
+    "noise": NoiseFill,
+}
+PERTURBATIONS: dict[str, Callable[[], Perturbation]] = {
+    "gaussian_noise": GaussianNoise,
+    "brightness": Brightness,
+    "darkness": lambda: Brightness(-0.4),
+}
+SIZES = {1: (30,), 2: (9, 14), 3: (5, 6, 7)}
+both = pytest.mark.parametrize("make", [*FILLS.values(), *PERTURBATIONS.values()], ids=[*FILLS, *PERTURBATIONS])
+
+
+def test_the_tables_list_everything() -> None:
+    for base, table in ((Fill, FILLS), (Perturbation, PERTURBATIONS)):
+        exported = [getattr(room, name) for name in room.__all__]
+        classes = {c for c in exported if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)}
+        assert classes == {type(make()) for make in table.values()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@both
+def test_shape_dtype_batch_and_input_left_alone(make: Callable[[], object], dims: int, dtype: torch.dtype) -> None:
+    x = images(3, size=SIZES[dims]).to(dtype)
+    before = x.clone()
+    torch.manual_seed(0)
+    result = make()(x)
+    state = torch.get_rng_state()
+    assert torch.equal(x, before)
+    assert result.shape == x.shape
+    assert result.dtype == x.dtype
+    assert not torch.equal(result, x)
+    for order in ([0], [1], [2], [2, 0, 1]):
+        torch.testing.assert_close(make()(x[order]), result[order], rtol=1e-6, atol=1e-6)
+    torch.manual_seed(1)
+    assert torch.equal(make()(x), result)
+    torch.manual_seed(0)
+    assert torch.equal(torch.get_rng_state(), state)  # draws nothing from the global generator
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@both
+def test_a_constant_image(make: Callable[[], object], dims: int) -> None:
+    assert make()(torch.full((2, 3, *SIZES[dims]), 0.3)).allclose(torch.full((), 0.3), atol=1e-6)
+
+
+def test_constant_and_mean() -> None:
+    x = images(2, size=(3, 5))
+    assert torch.equal(ConstantFill(-1.5)(x), torch.full_like(x, -1.5))
+    filled = MeanFill()(x)
+    for b in range(2):
+        for k in range(3):
+            mean = sum(x[b, k].flatten().tolist()) / 15
+            assert filled[b, k].flatten().tolist() == pytest.approx([mean] * 15, abs=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.1, 0.37, 1.0])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_blur_is_scipys(dims: int, sigma: float) -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+    x = images(2, size=SIZES[dims]).double()
+    filled = BlurFill(sigma)(x).numpy()
+    for b in range(2):
+        for k in range(3):
+            sigmas = [sigma * s for s in SIZES[dims]]
+            radius = [max(1, round(3 * s)) for s in sigmas]  # scipy's rounding of truncate=3, but at least one neighbour
+            expected = ndimage.gaussian_filter(x[b, k].numpy(), sigmas, mode="nearest", truncate=3.0, radius=radius)
+            np.testing.assert_allclose(filled[b, k], expected, rtol=1e-6, atol=1e-9)
+    if sigma == 0.1:
+        expected = ndimage.gaussian_filter(x[0, 0].numpy(), [sigma * s for s in SIZES[dims]], mode="nearest", truncate=3.0)
+        if dims < 3:  # there, 3 sigma is no half-integer in any axis
+            np.testing.assert_allclose(filled[0, 0], expected, rtol=1e-6, atol=1e-9)
+
+
+def test_blur_removes_contrast_and_keeps_the_level() -> None:
+    x = images(3, size=(40, 40))
+    filled = BlurFill(0.2)(x)
+    assert bool((filled.std((2, 3)) < 0.5 * x.std((2, 3))).all())
+    ramp = torch.linspace(0, 1, 101).expand(1, 1, 7, 101)
+    assert torch.allclose(BlurFill(0.05)(ramp)[..., 20:-20], ramp[..., 20:-20], atol=1e-6)  # symmetric, sums to one
+
+
+def test_noise_has_each_channels_own_moments() -> None:
+    scale, shift = torch.tensor([0.5, 2.0, 7.0]).view(1, 3, 1, 1), torch.tensor([-3.0, 0.0, 40.0]).view(1, 3, 1, 1)
+    x = images(2, size=(120, 120)) * scale + shift
+    filled = NoiseFill()(x)
+    for b in range(2):
+        for k in range(3):
+            values, own = filled[b, k].flatten(), x[b, k]
+            assert abs(float(values.mean() - own.mean())) < 4 * float(own.std()) / 120
+            assert float(values.std() / own.std()) == pytest.approx(1, abs=4 / (120 * 2**0.5))
+            unit = (values - values.mean()) / values.std()
+            assert abs(float((unit**3).mean())) < 4 * (6 / 14400) ** 0.5
+            assert float((unit**4).mean()) == pytest.approx(3, abs=4 * (24 / 14400) ** 0.5)
+            assert abs(float(torch.corrcoef(torch.stack([values, own.flatten()]))[0, 1])) < 4 / 120  # nothing of the image
+    assert not torch.equal(NoiseFill(seed=1)(x), filled)
+    assert abs(float(torch.corrcoef(filled.flatten(2)[0])[0, 1])) < 4 / 120  # channels apart
+
+
+def test_noise_perturbation_has_the_level_it_says() -> None:
+    x = images(2, size=(100, 100)) * torch.tensor([1.0, 5.0]).view(2, 1, 1, 1) + 9
+    for level in (0.1, 0.5):
+        change = (GaussianNoise(level)(x) - x).flatten(1)
+        spread = x.flatten(1).std(dim=1)
+        assert torch.allclose(change.std(dim=1) / spread, torch.full((2,), level), rtol=0.03)
+        assert bool((change.mean(dim=1).abs() < 4 * level * spread / 30000**0.5).all())
+    assert not torch.equal(GaussianNoise(seed=1)(x), GaussianNoise(seed=2)(x))
+
+
+def test_brightness_adds_one_number_an_image() -> None:
+    x = images(3)
+    change = (Brightness(0.2)(x) - x).flatten(1)
+    expected = 0.2 * torch.tensor([float(np.std(image.numpy().ravel())) for image in x])
+    torch.testing.assert_close(change, expected[:, None].expand_as(change), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"), [(lambda: BlurFill(0), "sigma is a share"), (lambda: GaussianNoise(0), "level must be above 0")]
+)
+def test_wrong_arguments(make: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        make()
