@@ -161,9 +161,9 @@ class Auditor:
             images = images.detach().clone()  # a tensor made under inference_mode takes no part in autograd
             logits = forward(model, images, self.intervention.max_batch)
             targets = self.selector(logits, masks)
-            probe = Probe(model, images, targets, self.intervention, logits)
+            probe = Probe(model, images, targets, self.intervention, logits, cues)
             batch = AuditedBatch(ids, images, predict(logits), masks, targets)
-            evidence = self._collect(probe, batch, cues) if len(targets) else {}
+            evidence = self._collect(probe, batch) if len(targets) else {}
         for name, found in evidence.items():
             if name in self._metrics:
                 batch.scores[name] = self._score(self._metrics[name], found)
@@ -224,7 +224,7 @@ class Auditor:
             raise ValueError(f"{len(sample_ids)} sample_ids were given for {len(images)} images.")
         return [str(i) for i in sample_ids]
 
-    def _collect(self, probe: Probe, batch: AuditedBatch, cues: Tensor | None) -> dict[str, dict[str, Tensor]]:
+    def _collect(self, probe: Probe, batch: AuditedBatch) -> dict[str, dict[str, Tensor]]:
         """Evidence by explainer and name; under the key "" what does not depend on an explainer."""
         perturbed: list[_Perturbed] = []
         if {"perturbed_attribution", "kept"} & self._needed:
@@ -238,8 +238,8 @@ class Auditor:
                 "fractions": lambda: probe.fractions,
                 "effect_map": probe.effect_map,
                 "kept": lambda: torch.stack([kept for kept, _ in perturbed], dim=1),
-                "cue": lambda: _cue_of(probe.targets, cues),
-                "score_without_cue": lambda: _score_without(probe, _cue_of(probe.targets, cues)),
+                "cue": lambda: probe.cue,
+                "score_without_cue": lambda: _score_without(probe, probe.cue),
             }
         )
         return {"": shared, **{name: {**shared, **evidence} for name, evidence in own.items()}}
@@ -303,7 +303,7 @@ def _perturb(probe: Probe, perturbation: Perturbation) -> _Perturbed:
     after = (predict(logits)[targets.image_index] == classes).flatten(1)
     overlap, union = (before & after).sum(dim=1), (before | after).sum(dim=1)
     kept = (overlap >= KEPT_IOU * union) & (probe.score >= MIN_SCORE)
-    return kept, Probe(probe.model, images, targets[kept], probe.intervention, logits)
+    return kept, Probe(probe.model, images, targets[kept], probe.intervention, logits, probe.cues)
 
 
 def _explain_perturbed(explainer: Explainer, perturbed: list[_Perturbed], attribution: Tensor) -> Tensor:
@@ -349,14 +349,6 @@ def _partial_reasons(probe: Probe, attribution: Tensor, evidence: dict[str, Tens
 
 def _or_nan(values: Tensor, valid: Tensor) -> Tensor:
     return values.where(valid.view(-1, *[1] * (values.ndim - 1)), torch.nan)
-
-
-def _cue_of(targets: Targets, cues: Tensor | None) -> Tensor:
-    """The cues ``(N, *S)`` bool that argue for each target's class."""
-    if cues is None:
-        raise ValueError("no cues were given.")
-    classes = targets.class_index.view(-1, *[1] * (targets.region.ndim - 1))
-    return cues.to(targets.region.device)[targets.image_index] == classes
 
 
 def _score_without(probe: Probe, removed: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class DEA(Explainer):
         correlations = []
         for draw in range(self.draws):
             jitter = noise.normal(noise.image_keys(images, draw + 1), images.shape[1:]).to(images.dtype)
-            noisy = Probe(probe.model, images + self.level * spread * jitter, probe.targets, probe.intervention)
+            noisy = probe.at(images + self.level * spread * jitter)
             correlations.append(_correlation(gradient, self.source.explain(noisy)))
         return torch.stack(correlations).mean(dim=0).clamp(0, 1)
 

@@ -1,8 +1,9 @@
 """Masked forwards: what the model says when parts of an image are filled."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from segaudit.intervention.fill import ConstantFill, Fill
 from segaudit.intervention.region import Regions, SuperpixelRegions
 from segaudit.output import logits_of
 from segaudit.target import Targets, target_score
+
+T = TypeVar("T")
 
 #: A target whose score is lower than this cannot be scored: relative changes of it would be noise.
 MIN_SCORE = 0.05
@@ -53,6 +56,7 @@ class Probe:
         targets: N targets, each in one of the images.
         intervention: how pixels are removed.
         logits: of the images, ``(B, C, *S)``, where they are known already.
+        cues: planted cues ``(B, *S)``: the class index that a cue argues for, 0 where there is none.
 
     """
 
@@ -63,6 +67,7 @@ class Probe:
         targets: Targets,
         intervention: Intervention,
         logits: Tensor | None = None,
+        cues: Tensor | None = None,
     ) -> None:
         self.model = model
         # A tensor made under inference_mode takes no part in autograd; its clone does.
@@ -72,7 +77,23 @@ class Probe:
         #: Seconds of shared work that an asker used but did not wait for, because it had been done before.
         self.borrowed = 0.0
         self._logits = logits
-        self._effects: tuple[Tensor, float] | None = None
+        self.cues = cues
+        self._shared: dict[Hashable, tuple[Any, float]] = {}
+
+    def at(self, images: Tensor) -> "Probe":
+        """The same targets and intervention at other images ``(B, channels, *S)``."""
+        return Probe(self.model, images, self.targets, self.intervention, cues=self.cues)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made for the first asker of ``key`` alone; later ones are charged its seconds as well."""
+        if key in self._shared:
+            value, seconds = self._shared[key]
+            self.borrowed += seconds
+            return value  # type: ignore[no-any-return]
+        started, borrowed = now(self.images.device), self.borrowed
+        value = make()
+        self._shared[key] = value, now(self.images.device) - started + self.borrowed - borrowed
+        return value
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(M, C, *S)`` of images ``(M, channels, *S)``, with gradients where these are on."""
@@ -92,6 +113,19 @@ class Probe:
     def reference(self) -> Tensor:
         """S(x) as the denominator of relative scores: NaN where it is below :data:`MIN_SCORE`."""
         return self.score.where(self.score >= MIN_SCORE, torch.nan)
+
+    @property
+    def cue(self) -> Tensor:
+        """The planted cues that argue for each target's class, ``(N, *S)`` bool.
+
+        Raises:
+            ValueError: if the data have none.
+
+        """
+        if self.cues is None:
+            raise ValueError("planted cues are asked for, but none were given: only data with planted cues have them.")
+        classes = self.targets.class_index.view(-1, *[1] * (self.targets.region.ndim - 1))
+        return self.cues.to(self.images.device)[self.targets.image_index] == classes
 
     @cached_property
     def filled(self) -> Tensor:
@@ -147,13 +181,38 @@ class Probe:
 
         One sweep serves all targets of an image: B·R forwards for R regions.
         """
-        if self._effects is None:
-            started = now(self.images.device)
-            effects = self._sweep()
-            self._effects = effects, now(self.images.device) - started
-        else:
-            self.borrowed += self._effects[1]
-        return self._effects[0]
+        return self.once("effect_map", self._effect_map)
+
+    def sweep(
+        self,
+        wanted: Tensor,
+        removed: Callable[[Tensor, Tensor], Tensor],
+        value: Callable[[Tensor, Targets], Tensor] = target_score,
+    ) -> Tensor:
+        """Value of each target under every mask of its image, ``(N, R)``: one forward a mask serves all targets.
+
+        Args:
+            wanted: ``(B, R)`` bool: which of R masks each image has; the others give 0. An image without targets costs
+                nothing.
+            removed: for M image indices and M mask indices, the share of each pixel that is filled: ``(M, *S)``, boolean
+                or in [0, 1].
+            value: what is read from logits ``(M, C, *S)`` for M targets; S unless told.
+
+        """
+        # Which targets an image has, -1 where it has fewer than the fullest image.
+        rounds = self.targets.rounds()
+        of_image = torch.full((len(wanted), len(rounds)), -1, device=wanted.device)
+        for position, chosen in enumerate(rounds):
+            of_image[self.targets.image_index[chosen], position] = chosen
+        image, mask = (wanted & (of_image >= 0).any(dim=1, keepdim=True)).nonzero(as_tuple=True)
+        values = torch.zeros(len(self.targets), wanted.shape[1], device=wanted.device)
+        for rows in torch.arange(len(image), device=wanted.device).split(self.intervention.max_batch):
+            logits = self._masked_forward(image[rows], removed(image[rows], mask[rows]))
+            for position in range(len(rounds)):
+                target = of_image[image[rows], position]
+                has = (target >= 0).nonzero()[:, 0]
+                values[target[has], mask[rows][has]] = value(logits[has], self.targets[target[has]]).float()
+        return values
 
     def _ranks(self, attribution: Tensor) -> Tensor:
         order = attribution.flatten(1).argsort(dim=1, descending=True, stable=True)
@@ -184,9 +243,11 @@ class Probe:
 
     @torch.no_grad()
     def _masked_forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        return self.forward(torch.where(mask[:, None], self.filled[image], self.images[image]))
+        if mask.dtype is torch.bool:
+            return self.forward(torch.where(mask[:, None], self.filled[image], self.images[image]))
+        return self.forward(torch.lerp(self.images[image], self.filled[image], mask[:, None].to(self.images)))
 
-    def _sweep(self) -> Tensor:
+    def _effect_map(self) -> Tensor:
         regions = self.intervention.regions(self.images)
         return torch.stack([self._effects_of(labels) for labels in regions]).mean(dim=0)
 
@@ -195,22 +256,9 @@ class Probe:
         flat = labels.flatten(1)
         sizes = torch.zeros(len(flat), int(flat.max()) + 1, device=flat.device, dtype=torch.int64)
         sizes.scatter_add_(1, flat, torch.ones_like(flat))
-        image, region = sizes.nonzero(as_tuple=True)  # an unused label costs no forward
-        # Which targets an image has, -1 where it has fewer than the fullest image.
-        rounds = self.targets.rounds()
-        of_image = torch.full((len(flat), len(rounds)), -1, device=flat.device)
-        for position, chosen in enumerate(rounds):
-            of_image[self.targets.image_index[chosen], position] = chosen
-        wanted = (of_image[image] >= 0).any(dim=1)  # an image without targets costs none either
-        image, region = image[wanted], region[wanted]
-        scores = torch.zeros(len(self.targets), sizes.shape[1], device=flat.device)
         shape = (-1, *[1] * (labels.ndim - 1))
-        for rows in torch.arange(len(image), device=flat.device).split(self.intervention.max_batch):
-            logits = self._masked_forward(image[rows], labels[image[rows]] == region[rows].view(shape))
-            for position in range(len(rounds)):
-                target = of_image[image[rows], position]
-                has = (target >= 0).nonzero()[:, 0]
-                scores[target[has], region[rows][has]] = target_score(logits[has], self.targets[target[has]])
+        # An unused label costs no forward.
+        scores = self.sweep(sizes > 0, lambda image, region: labels[image] == region.view(shape))
         fall = self.reference[:, None] - scores
         # A region that does not matter must tie with the next that does not, not be ranked by rounding errors.
         effects = torch.where(fall.abs() < _ROUNDING, 0.0, fall) / self.reference[:, None]
