@@ -128,6 +128,11 @@ class Probe:
         return self.cues.to(self.images.device)[self.targets.image_index] == classes
 
     @cached_property
+    def regions(self) -> list[Tensor]:
+        """For each scale, the labels ``(B, *S)`` of the images' regions."""
+        return list(self.intervention.regions(self.images))
+
+    @cached_property
     def filled(self) -> Tensor:
         """The images with everything removed, ``(B, channels, *S)``."""
         return self.intervention.fill(self.images)
@@ -181,7 +186,17 @@ class Probe:
 
         One sweep serves all targets of an image: B·R forwards for R regions.
         """
-        return self.once("effect_map", self._effect_map)
+        return torch.stack([effects for _, effects in self.scale_effects()]).mean(dim=0)
+
+    def scale_effects(self) -> list[tuple[Tensor, Tensor]]:
+        """For each scale, the labels ``(B, *S)`` of its regions and the effect map ``(N, *S)`` of filling one of them."""
+        return self.once("scale_effects", self._scale_effects)
+
+    def fall(self, scores: Tensor) -> Tensor:
+        """How far S falls to each of ``scores`` ``(N, R)``, relative to S(x); NaN where S(x) is below :data:`MIN_SCORE`."""
+        fall = self.reference[:, None] - scores
+        # What does not matter must tie with the next that does not, not be ranked by rounding errors.
+        return torch.where(fall.abs() < _ROUNDING, 0.0, fall) / self.reference[:, None]
 
     def sweep(
         self,
@@ -247,9 +262,8 @@ class Probe:
             return self.forward(torch.where(mask[:, None], self.filled[image], self.images[image]))
         return self.forward(torch.lerp(self.images[image], self.filled[image], mask[:, None].to(self.images)))
 
-    def _effect_map(self) -> Tensor:
-        regions = self.intervention.regions(self.images)
-        return torch.stack([self._effects_of(labels) for labels in regions]).mean(dim=0)
+    def _scale_effects(self) -> list[tuple[Tensor, Tensor]]:
+        return [(labels, self._effects_of(labels)) for labels in self.regions]
 
     def _effects_of(self, labels: Tensor) -> Tensor:
         """Effect map ``(N, *S)`` of one partition ``(B, *S)``."""
@@ -259,10 +273,7 @@ class Probe:
         shape = (-1, *[1] * (labels.ndim - 1))
         # An unused label costs no forward.
         scores = self.sweep(sizes > 0, lambda image, region: labels[image] == region.view(shape))
-        fall = self.reference[:, None] - scores
-        # A region that does not matter must tie with the next that does not, not be ranked by rounding errors.
-        effects = torch.where(fall.abs() < _ROUNDING, 0.0, fall) / self.reference[:, None]
-        return effects.gather(1, flat[self.targets.image_index]).view(self.targets.region.shape)
+        return self.fall(scores).gather(1, flat[self.targets.image_index]).view(self.targets.region.shape)
 
     def _in_chunks(self, count: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
         chunks = torch.arange(count, device=self.images.device).split(self.intervention.max_batch)
