@@ -1,8 +1,9 @@
 """Explainers that read gradients of the target's mean logit with respect to the image."""
 
-import numpy as np
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segaudit.attribution.base import Explainer
 from segaudit.intervention import Probe
@@ -16,6 +17,18 @@ def input_gradient(probe: Probe, images: Tensor, targets: Targets) -> Tensor:
     """
     images = images.detach().requires_grad_(True)
     return target_gradients(probe.forward(images), images, targets)
+
+
+def input_gradients(probe: Probe, images: Tensor) -> Tensor:
+    """Gradient ``(K, N, channels, *S)`` of each target's mean logit at K versions ``(K, B, channels, *S)`` of its image."""
+    targets, count = probe.targets, len(images)
+    shift = torch.arange(count, device=images.device) * images.shape[1]
+    repeated = Targets(
+        (targets.image_index + shift[:, None]).flatten(),
+        targets.class_index.repeat(count),
+        targets.region.repeat(count, *[1] * (targets.region.ndim - 1)),
+    )
+    return input_gradient(probe, images.flatten(0, 1), repeated).view(count, len(targets), *images.shape[2:])
 
 
 def target_gradients(logits: Tensor, inputs: Tensor, targets: Targets) -> Tensor:
@@ -39,46 +52,65 @@ def target_gradients(logits: Tensor, inputs: Tensor, targets: Targets) -> Tensor
 class Saliency(Explainer):
     """Largest absolute gradient over the channels (Simonyan, Vedaldi, Zisserman 2014); units of logit per input unit."""
 
+    cost = "F + T·B"
+
     def attribute(self, probe: Probe) -> Tensor:
         """One forward and, for each target of the fullest image, one backward pass of the batch."""
         return input_gradient(probe, probe.images, probe.targets).abs().amax(dim=1)
 
 
-class IntegratedGradients(Explainer):
-    """Gradients integrated along the straight line from a starting image (Sundararajan, Taly, Yan 2017, equation 1).
+class InputXGradient(Explainer):
+    """Gradient times image, summed over channels (Shrikumar et al. 2016); signed, in logits."""
 
-    Signed; summed over channels. The integral is taken by Gauss-Legendre quadrature.
-
-    Args:
-        steps: nodes of the quadrature; each costs a forward and a backward pass.
-        start: value of the starting image in normalised units: 0 is the data's mean colour.
-
-    """
-
-    def __init__(self, steps: int = 16, start: float = 0.0) -> None:
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}.")
-        self.steps = steps
-        self.start = start
+    cost = "F + T·B"
 
     def attribute(self, probe: Probe) -> Tensor:
-        """``steps`` forwards and backwards an image, in chunks of the probe's ``max_batch``."""
-        images, targets = probe.images, probe.targets
-        nodes, weights = (torch.from_numpy(v).to(images) for v in np.polynomial.legendre.leggauss(self.steps))
-        nodes, weights = (nodes + 1) / 2, weights / 2  # from [-1, 1] to [0, 1]
-        start = torch.full_like(images, self.start)
-        total = torch.zeros_like(images[targets.image_index])
-        # One image's steps make up the rows of a chunk, or several images' where they are few.
-        per_chunk = max(1, probe.intervention.max_batch // len(images))
-        for chosen in torch.arange(self.steps, device=images.device).split(per_chunk):
-            path = start + nodes[chosen].view(-1, 1, *[1] * (images.ndim - 1)) * (images - start)
-            shift = torch.arange(len(chosen), device=images.device) * len(images)
-            repeated = Targets(
-                (targets.image_index + shift[:, None]).flatten(),
-                targets.class_index.repeat(len(chosen)),
-                targets.region.repeat(len(chosen), *[1] * (targets.region.ndim - 1)),
+        """One forward and, for each target of the fullest image, one backward pass of the batch."""
+        gradient = input_gradient(probe, probe.images, probe.targets)
+        return (gradient * probe.images[probe.targets.image_index]).sum(dim=1)
+
+
+class GuidedBackprop(Explainer):
+    """Largest absolute guided gradient over the channels (Springenberg et al. 2015).
+
+    In the backward pass each ReLU also holds back what is negative. Reduced as saliency is: the sign says whether a
+    brighter pixel raises the score, not whether the pixel is evidence. Modules ``nn.ReLU`` and ``nn.ReLU6`` are changed
+    for the time of the call; a ReLU that is called as a function stays as it is.
+    """
+
+    cost = "F + T·B"
+
+    def attribute(self, probe: Probe) -> Tensor:
+        """One forward and, for each target of the fullest image, one backward pass of the batch.
+
+        Raises:
+            ValueError: if the model has no ReLU modules.
+
+        """
+        modules = [module for module in probe.model.modules() if isinstance(module, nn.ReLU | nn.ReLU6)]
+        if not modules:
+            raise ValueError(
+                "guided backpropagation changes ReLU modules, and this model has none (functional ReLUs cannot be "
+                "seen): choose another explainer."
             )
-            gradients = input_gradient(probe, path.flatten(0, 1), repeated)
-            gradients = gradients.view(len(chosen), len(targets), *images.shape[1:])
-            total += torch.einsum("k,k...->...", weights[chosen], gradients)
-        return (total * (images - start)[targets.image_index]).sum(dim=1)
+        handles = [module.register_forward_hook(_guide) for module in modules]
+        try:
+            return input_gradient(probe, probe.images, probe.targets).abs().amax(dim=1)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+class _Positive(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return values.clone()  # what follows may change it in place, as the ReLU before may have done
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.clamp_min(0)
+
+
+def _guide(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+    guided: Tensor = _Positive.apply(output)
+    return guided
