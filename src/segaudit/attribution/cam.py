@@ -1,142 +1,311 @@
-"""Explainers that weigh a layer's activations by gradients of the target's mean logit."""
+"""Explainers that weigh a layer's activations: by gradients, by their principal component, by the score without them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segaudit.attribution.base import Explainer
-from segaudit.attribution.gradient import target_gradients
+from segaudit.attribution.layer import hook, layer_activation, layer_gradients, layer_of, read
 from segaudit.intervention import Probe
-from segaudit.output import logits_of, resize
+from segaudit.output import resize
+from segaudit.target import target_logit
 
-#: A map coarser than this along an axis says little; classification CAMs are 7x7 as well.
-_MIN_SIDE = 7
+_POOLS: dict[str, dict[int, Callable[..., Tensor]]] = {
+    "mean": {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d},
+    "max": {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d},
+}
 
 
-class SegGradCAM(Explainer):
+class _GradientCAM(Explainer):
+    """What CAMs share that read the gradient of a target's mean logit at a layer; all of one batch share the passes."""
+
+    cost = "F + T·B"
+
+    def __init__(self, layer: str | nn.Module | None = None) -> None:
+        self.layer = layer
+
+    @abstractmethod
+    def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
+        """Map ``(N, *T)`` of activations and gradients ``(N, K, *T)``, a row a target."""
+
+    def attribute(self, probe: Probe) -> Tensor:
+        """One forward and, for each target of the fullest image, one backward pass down to the layer."""
+        activation, gradient = layer_gradients(probe, self.layer)
+        return _to_image(self.cam(activation[probe.targets.image_index], gradient), probe)
+
+
+class SegGradCAM(_GradientCAM):
     """Seg-Grad-CAM (Vinogradova, Dibrov, Myers 2020): activations weighted by their mean gradient, positive part.
 
     The map is interpolated linearly to the image's size; units are arbitrary.
 
     Args:
-        layer: name of the module whose output is weighed, as in ``model.named_modules()``. None: the last module that
-            runs at the lowest resolution of at least 7 cells an axis, see :func:`find_layer`.
+        layer: name of the module whose output is weighed, as in ``model.named_modules()``, or the module itself. Its
+            output is a feature map ``(B, K, *T)`` or ``(B, *T, K)``, or tokens ``(B, L, K)``. None: the last module that
+            runs at the lowest resolution of at least 7 cells an axis, see
+            :func:`~segaudit.attribution.layer.find_layer`.
 
     """
 
-    def __init__(self, layer: str | None = None) -> None:
-        self.layer = layer
-
-    def attribute(self, probe: Probe) -> Tensor:
-        """One forward and, for each target of the fullest image, one backward pass down to the layer."""
-        activation, gradient = layer_gradients(probe, self.layer)
-        weights = gradient.flatten(2).mean(dim=2)
-        cam = torch.einsum("nk,nk...->n...", weights, activation[probe.targets.image_index]).relu()
-        return resize(cam[:, None], probe.images.shape[2:])[:, 0]
+    def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
+        """ReLU of the channels' sum, weighed by their mean gradient."""
+        return _weighed(activation, gradient.flatten(2).mean(dim=2)).relu()
 
 
-def layer_gradients(probe: Probe, layer: str | None) -> tuple[Tensor, Tensor]:
-    """Activation ``(B, K, *T)`` of a layer and its gradient ``(N, K, *T)`` of each target's mean logit.
+class GradCAMPlusPlus(_GradientCAM):
+    """Grad-CAM++ (Chattopadhay, Sarkar, Howlader, Balasubramanian 2018, equations 5 and 19), of the mean logit S.
 
-    The graph starts at the layer's output, so the backward pass goes no further down than that.
-    """
-    name = find_layer(probe.model, probe.images[:1]) if layer is None else layer
-    module = _named(probe.model, name)
-    kept: list[Tensor] = []
-    wrong: list[str] = []
-
-    def start_here(_: nn.Module, __: Any, output: Any) -> Tensor | None:
-        if not isinstance(output, Tensor) or output.ndim != probe.images.ndim:
-            wrong.append(_describe(output))
-            return None
-        kept.append(output.detach().requires_grad_(True))
-        return kept[-1].clone()  # the clone may be changed in place by a ReLU that follows
-
-    with _hook(module, start_here):
-        logits = probe.forward(probe.images)
-    if wrong:
-        raise ValueError(
-            f"the layer {name!r} gives no feature map (B, K, *T), but {wrong[0]}; choose one of: "
-            f"{', '.join(candidates(probe.model, probe.images[:1]))}."
-        )
-    if len(kept) != 1:
-        raise ValueError(f"the layer {name!r} ran {len(kept)} times in one forward pass; choose one that runs once.")
-    return kept[0].detach(), target_gradients(logits, kept[0], probe.targets)
-
-
-def find_layer(model: nn.Module, images: Tensor) -> str:
-    """Name the last module that runs at the lowest resolution of at least 7 cells along each axis.
-
-    In an encoder-decoder this is where the most context has been gathered at a resolution that still tells places apart.
-    Layers with as many channels as there are classes are left out: logits hardly leave the target's own region.
+    A channel's weight is Σ α · ReLU(g) with α = g² / (2g² + g³·ΣA), taken as 1 / (2 + g·ΣA): both come from exp(S), whose
+    own value scales the whole map and is left out. A small number added to the denominator, as others do, would outweigh
+    the squares of a mean logit's gradients; there is none here. The derivation takes activations for non-negative: choose
+    a layer behind a ReLU. The map is interpolated linearly to the image's size; units are arbitrary.
 
     Args:
-        model: any network of feature maps.
-        images: ``(B, channels, *S)``; one image is enough.
-
-    Raises:
-        ValueError: if no module gives a feature map.
+        layer: as for :class:`SegGradCAM`.
 
     """
-    shapes, classes = _feature_maps(model, images)
-    if not shapes:
-        raise ValueError("no module of this model gives a feature map (B, K, *T); name a layer yourself.")
-    sizes = {name: size for name, (channels, *size) in shapes.items() if channels != classes}
-    sizes = sizes or {name: size for name, (_, *size) in shapes.items()}
-    fine_enough = {name: size for name, size in sizes.items() if min(size) >= _MIN_SIDE} or sizes
-    lowest = min(torch.Size(size).numel() for size in fine_enough.values())
-    return [name for name, size in fine_enough.items() if torch.Size(size).numel() == lowest][-1]
+
+    def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
+        """ReLU of the channels' sum, weighed by their positive gradients, each with its own share."""
+        total = activation.flatten(2).sum(dim=2).view(*activation.shape[:2], *[1] * (activation.ndim - 2))
+        share = _ratio(torch.ones_like(gradient), 2 + gradient * total)
+        return _weighed(activation, (share * gradient.relu()).flatten(2).sum(dim=2)).relu()
 
 
-def candidates(model: nn.Module, images: Tensor) -> list[str]:
-    """Names of the modules that give feature maps on which the logits depend, in the order in which they finish."""
-    return list(_feature_maps(model, images)[0])
+class XGradCAM(_GradientCAM):
+    """XGrad-CAM (Fu, Hu, Dong, Guo, Gao, Li 2020, equation 8): gradients averaged with the activations as weights.
+
+    A channel's weight is Σ g·A / ΣA, and 0 where it is silent. Behind a ReLU it lies among the gradients; where
+    activations of both signs cancel, it can grow without bound. Positive part; interpolated linearly to the image's size.
+
+    Args:
+        layer: as for :class:`SegGradCAM`.
+
+    """
+
+    def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
+        """ReLU of the channels' sum, weighed by their gradient where they are active."""
+        weights = _ratio((gradient * activation).flatten(2).sum(dim=2), activation.flatten(2).sum(dim=2))
+        return _weighed(activation, weights).relu()
 
 
-def _feature_maps(model: nn.Module, images: Tensor) -> tuple[dict[str, tuple[int, ...]], int]:
-    """Shapes ``(K, *T)`` of those modules' outputs by name, and the number of the model's classes."""
-    outputs: dict[str, Tensor] = {}
-    handles = []
-    for name, module in model.named_modules():
+class HiResCAM(_GradientCAM):
+    """HiResCAM (Draelos, Carin 2020): the sum over the channels of gradient times activation, place by place.
 
-        def note(module: nn.Module, _: Any, output: Any, name: str = name) -> None:
-            if name and isinstance(output, Tensor) and output.ndim == images.ndim:
-                outputs.pop(name, None)  # a module that runs twice counts where it ran last
-                outputs[name] = output
+    Signed: behind a linear head, the map before interpolation sums to the mean logit less its bias. Units of logit a
+    cell; interpolated linearly to the image's size.
 
-        handles.append(module.register_forward_hook(note))
-    try:
-        with torch.enable_grad():
-            logits = logits_of(model(images.detach().requires_grad_(True).clone()), images.shape[2:])
-    finally:
-        for handle in handles:
-            handle.remove()
-    # An auxiliary head of a training loss gives maps too, but the logits know nothing of them.
-    maps = {name: output for name, output in outputs.items() if output.requires_grad}
-    gradients = torch.autograd.grad(logits.sum(), list(maps.values()), allow_unused=True) if maps else ()
-    used = {name: tuple(m.shape[1:]) for (name, m), g in zip(maps.items(), gradients, strict=True) if g is not None}
-    return used, logits.shape[1]
+    Args:
+        layer: as for :class:`SegGradCAM`.
+
+    """
+
+    def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
+        """The sum over the channels."""
+        return (gradient * activation).sum(dim=1)
 
 
-def _named(model: nn.Module, name: str) -> nn.Module:
-    modules: dict[str, nn.Module] = dict(model.named_modules())
-    if name not in modules:
-        ends = [known for known in modules if known.endswith(name)] or [known for known in modules if known][-8:]
-        raise ValueError(f"the model has no layer {name!r}; some that it has: {', '.join(ends)}.")
-    return modules[name]
+class LayerCAM(_GradientCAM):
+    """LayerCAM (Jiang, Zhang, Hou, Cheng, Wei 2021, equations 5 to 7): activations times their own positive gradient.
+
+    Made for any depth of the network. Positive part of the channels' sum, interpolated linearly to the image's size.
+
+    Args:
+        layer: as for :class:`SegGradCAM`.
+
+    """
+
+    def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
+        """ReLU of the sum over the channels."""
+        return (gradient.relu() * activation).sum(dim=1).relu()
 
 
-@contextmanager
-def _hook(module: nn.Module, function: Any) -> Iterator[None]:
-    handle = module.register_forward_hook(function)
-    try:
-        yield
-    finally:
-        handle.remove()
+class SegXResCAM(_GradientCAM):
+    """Seg-XRes-CAM (Hasany, Petitjean, Mériaudeau 2023): activations times gradients pooled in windows, positive part.
+
+    Each cell takes the gradient of its window; windows at the far border are smaller where they do not fit. With a window
+    of 1 this is the positive part of HiResCAM, with one of the map's size Seg-Grad-CAM. The map is interpolated linearly
+    to the image's size.
+
+    Args:
+        layer: as for :class:`SegGradCAM`.
+        window: cells of a window along each axis.
+        pool: ``mean`` or ``max`` of the gradients in a window.
+
+    """
+
+    def __init__(self, layer: str | nn.Module | None = None, window: int = 2, pool: Literal["mean", "max"] = "mean") -> None:
+        super().__init__(layer)
+        if window < 1:
+            raise ValueError(f"window must be at least 1, got {window}.")
+        if pool not in _POOLS:
+            raise ValueError(f"pool must be one of {', '.join(_POOLS)}, got {pool!r}.")
+        self.window = window
+        self.pool = pool
+
+    def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
+        """ReLU of the sum over the channels."""
+        sizes = gradient.shape[2:]
+        kernel = [min(self.window, size) for size in sizes]
+        pooled = _POOLS[self.pool][len(sizes)](gradient, kernel, ceil_mode=True)
+        for axis, (side, size) in enumerate(zip(kernel, sizes, strict=True), start=2):
+            pooled = pooled.index_select(axis, torch.arange(size, device=pooled.device) // side)
+        return (pooled * activation).sum(dim=1).relu()
 
 
-def _describe(output: Any) -> str:
-    return f"a tensor {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+class EigenCAM(Explainer):
+    """Eigen-CAM (Muhammad, Yeasin 2020, equation 2): a layer's activations along their first principal component.
+
+    It knows nothing of the target: all targets of an image share one map. Signed; the sign, which the decomposition
+    leaves open, is such that the largest absolute value is positive (Chung, Ying 2025, equation 13). Interpolated
+    linearly to the image's size.
+
+    Args:
+        layer: as for :class:`SegGradCAM`.
+        center: take each channel's mean off first, as a principal component has it and pytorch_grad_cam does; the paper
+            writes the decomposition of the activations as they are.
+
+    """
+
+    cost = "F"
+
+    def __init__(self, layer: str | nn.Module | None = None, center: bool = True) -> None:
+        self.layer = layer
+        self.center = center
+
+    def attribute(self, probe: Probe) -> Tensor:
+        """One forward."""
+        activation = layer_activation(probe, self.layer)
+        maps = probe.once(("eigen_cam", layer_of(probe, self.layer).module, self.center), lambda: self._maps(activation))
+        return _to_image(maps[probe.targets.image_index], probe)
+
+    def _maps(self, activation: Tensor) -> Tensor:
+        values = activation.flatten(2).double()  # (B, K, L); a Gram matrix squares the range of the singular values
+        if self.center:
+            values = values - values.mean(dim=2, keepdim=True)
+        if values.shape[1] <= values.shape[2]:
+            vector = torch.linalg.eigh(values @ values.mT).eigenvectors[..., -1]
+            projection = torch.einsum("bk,bkl->bl", vector, values)
+        else:
+            value, vectors = torch.linalg.eigh(values.mT @ values)
+            projection = vectors[..., -1] * value[:, -1:].clamp_min(0).sqrt()
+        down = projection.amin(dim=1).abs() > projection.amax(dim=1).abs()
+        return torch.where(down[:, None], -projection, projection).to(activation.dtype).view(-1, *activation.shape[2:])
+
+
+class ScoreCAM(Explainer):
+    """Score-CAM (Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu 2020): weights from the score under each activation.
+
+    A channel, interpolated to the image's size and scaled to [0, 1], says how much of each pixel is kept; the rest is the
+    intervention's fill (with the default fill, the image times the mask). Its weight is the softmax over the channels of
+    the mean logit, which no score of a bare fill can change. Masks know no class, so one forward a channel serves all
+    targets of an image. Positive part, interpolated linearly to the image's size.
+
+    Args:
+        layer: as for :class:`SegGradCAM`.
+        channels: how many channels are asked, those of the largest mean absolute activation in the image. None: all.
+
+    """
+
+    cost = "K·F"
+
+    def __init__(self, layer: str | nn.Module | None = None, channels: int | None = None) -> None:
+        self.layer = layer
+        self.channels = _checked(channels)
+
+    def attribute(self, probe: Probe) -> Tensor:
+        """One forward an image for each channel."""
+        activation = layer_activation(probe, self.layer)
+        wanted = _strongest(activation, self.channels)
+
+        def removed(image: Tensor, channel: Tensor) -> Tensor:
+            return 1 - _unit_range(resize(activation[image, channel][:, None], probe.images.shape[2:])[:, 0])
+
+        scores = probe.sweep(wanted, removed, target_logit)
+        image = probe.targets.image_index
+        weights = scores.where(wanted[image], -torch.inf).softmax(dim=1)
+        return _to_image(_weighed(activation[image], weights.to(activation.dtype)).relu(), probe)
+
+
+class AblationCAM(Explainer):
+    """Ablation-CAM (Desai, Ramaswamy 2020, equation 3): weights from how far the score falls without a channel.
+
+    A channel's weight is y - y_k, the mean logits with the channel as it is and with zeros in its place. The paper's
+    division by y only scales the map, and would turn it over where a mean logit is negative; it is left out. One forward
+    a channel serves all targets of an image; a silent channel costs none. Positive part, interpolated linearly to the
+    image's size.
+
+    Args:
+        layer: as for :class:`SegGradCAM`.
+        channels: how many channels are ablated, those of the largest mean absolute activation in the image; the others
+            have no weight. None: all.
+
+    """
+
+    cost = "K·F"
+
+    def __init__(self, layer: str | nn.Module | None = None, channels: int | None = None) -> None:
+        self.layer = layer
+        self.channels = _checked(channels)
+
+    def attribute(self, probe: Probe) -> Tensor:
+        """One forward an image for each channel, and one for none."""
+        activation = layer_activation(probe, self.layer)
+        images, image = probe.images, probe.targets.image_index
+        wanted = _strongest(activation, self.channels) & activation.flatten(2).any(dim=2)
+        channels = torch.arange(wanted.shape[1], device=images.device)
+        silenced = channels  # which channel is silenced in each row of the forward pass to come
+
+        def nothing(image: Tensor, channel: Tensor) -> Tensor:
+            nonlocal silenced
+            silenced = channel
+            return torch.zeros(len(image), *images.shape[2:], dtype=torch.bool, device=images.device)
+
+        def silence(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+            reading = read(output, (len(output), *images.shape[1:]))
+            kept = (channels != silenced[:, None]).to(output.dtype)
+            return output * reading.over_channels(kept, output) if reading else output
+
+        # One more than there are channels: the network as it is, by the same road as all others.
+        with hook(layer_of(probe, self.layer).module, silence):
+            scores = probe.sweep(F.pad(wanted, (0, 1), value=True), nothing, target_logit)
+        weights = (scores[:, -1:] - scores[:, :-1]) * wanted[image]
+        return _to_image(_weighed(activation[image], weights.to(activation.dtype)).relu(), probe)
+
+
+def _to_image(cam: Tensor, probe: Probe) -> Tensor:
+    """Interpolate maps ``(N, *T)`` to ``(N, *S)``."""
+    return resize(cam[:, None], probe.images.shape[2:])[:, 0]
+
+
+def _weighed(activation: Tensor, weights: Tensor) -> Tensor:
+    return torch.einsum("nk,nk...->n...", weights, activation)
+
+
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
+    """The quotient; 0 where it is divided by 0."""
+    return above / below.where(below != 0, torch.inf)
+
+
+def _unit_range(values: Tensor) -> Tensor:
+    """Rows scaled to [0, 1]; zeros where a row is constant."""
+    flat = values.flatten(1)
+    low, high = flat.amin(dim=1, keepdim=True), flat.amax(dim=1, keepdim=True)
+    return _ratio(flat - low, high - low).view(values.shape)
+
+
+def _strongest(activation: Tensor, channels: int | None) -> Tensor:
+    """Which channels are asked, ``(B, K)`` bool: those of the largest mean absolute activation."""
+    strength = activation.flatten(2).abs().mean(dim=2)
+    order = strength.argsort(dim=1, descending=True, stable=True)[:, :channels]
+    return torch.zeros_like(strength, dtype=torch.bool).scatter_(1, order, True)
+
+
+def _checked(channels: int | None) -> int | None:
+    if channels is not None and channels < 1:
+        raise ValueError(f"channels must be at least 1, or None for all, got {channels}.")
+    return channels
