@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 import traceback
 import warnings
@@ -14,11 +15,14 @@ from lightning.pytorch.cli import ArgsType, LightningCLI
 import segaudit.callbacks
 import segaudit.data
 import segaudit.task
+from segaudit.attribution.catalogue import LEGEND, catalogue, describe
 from segaudit.trainer import Trainer
 
 
 def main(args: ArgsType = None) -> None:
     """Run the program.
+
+    Beside Lightning's verbs there is ``explainers [name]``, which lists the explainers or tells all about one.
 
     What the user can mend is told in one sentence, with the exit status 1 (2 for the command line itself);
     ``SEGAUDIT_TRACEBACK=1`` shows where it arose.
@@ -29,7 +33,10 @@ def main(args: ArgsType = None) -> None:
     """
     # Lightning calls torch in a way that torch is giving up; nothing that the user can mend.
     warnings.filterwarnings("ignore", message=".*treespec.*")
+    words = sys.argv[1:] if args is None else args
     try:
+        if isinstance(words, list) and words[:1] == ["explainers"]:
+            return _explainers(words[1:])
         LightningCLI(
             LightningModule,
             LightningDataModule,
@@ -47,6 +54,20 @@ def main(args: ArgsType = None) -> None:
         if os.environ.get("SEGAUDIT_TRACEBACK") or not sentence:
             raise
         sys.exit(f"segaudit: {sentence}\n(SEGAUDIT_TRACEBACK=1 shows where this arose.)")
+
+
+def _explainers(names: list[str]) -> None:
+    """Print a table of all explainers, or what the named ones say of themselves."""
+    if names:
+        print("\n\n".join(describe(name) for name in names))
+        return
+    rows = [("explainer", "family", "passes an image", "what it is")]
+    rows += [(entry.name, entry.family, entry.cost, entry.summary) for entry in catalogue()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for row in rows:
+        print("  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True)).rstrip()[:width])
+    print(f"{LEGEND} `segaudit explainers <name>` tells more.")
 
 
 def _sentence(error: Exception) -> str:

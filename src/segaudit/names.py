@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def resolve(entry: T | str, base: type[T]) -> T:
     """
     if not isinstance(entry, str):
         return entry
-    known = {snake_case(cls.__name__): cls for cls in _subclasses(base) if not getattr(cls, "__abstractmethods__", None)}
+    known = {snake_case(cls.__name__): cls for cls in subclasses(base) if not getattr(cls, "__abstractmethods__", None)}
     if entry not in known:
         raise ValueError(
             f"there is no {base.__name__} {entry!r}. Known: {', '.join(sorted(known))}; any other goes by its class_path."
@@ -52,5 +52,6 @@ def resolve_named(entries: Mapping[str, T | str] | Sequence[T | str], base: type
     return dict(zip(names, objects, strict=True))
 
 
-def _subclasses(cls: type[Any]) -> list[type[Any]]:
-    return [found for sub in cls.__subclasses__() for found in (sub, *_subclasses(sub))]
+def subclasses(cls: type[T]) -> list[type[T]]:
+    """All classes that derive from ``cls`` and have been imported, directly or not."""
+    return [found for sub in cls.__subclasses__() for found in (sub, *subclasses(sub))]

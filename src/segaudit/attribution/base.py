@@ -30,7 +30,8 @@ class Explainer(ABC):
 
     #: A control has a known meaning and is no explanation; tables show it apart.
     control: bool = False
-    #: Passes an image takes, for tables: F a forward, B a backward pass, R the regions of all scales, T the targets.
+    #: Passes an image takes, for tables: F a forward, B a backward pass, T the image's targets,
+    #: R the regions of all scales, K the layer's channels.
     cost: str = ""
 
     @property
