@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from segaudit import noise
 from segaudit.attribution import DEA, IntegratedGradients, RegionEffects, Saliency
 from segaudit.attribution.context import attribution_context
-from segaudit.attribution.fusion import unit_scale
+from segaudit.attribution.fusion import equal_mass
 from segaudit.intervention import ConstantFill, GridRegions, Intervention, MeanFill, Probe, Regions, SuperpixelRegions
 from segaudit.target import Targets, TargetSelector
 
@@ -142,7 +142,7 @@ def pearson(a: list[float], b: list[float]) -> float:
 def slow_dea(
     model: nn.Module, x: Tensor, targets: Targets, intervention: Intervention, dea: DEA
 ) -> tuple[Tensor, list[float]]:
-    """Pixel by pixel: s · w · √(g·i) + floor · i."""
+    """Pixel by pixel: (√(s·g) + √i)², both positive parts of mean 1."""
     source = dea.source(model, x, targets, intervention=intervention)
     effects = slow_effects(model, x, targets, intervention)
     noisy = []
@@ -155,18 +155,19 @@ def slow_dea(
         found = [pearson(source[n].flatten().tolist(), maps[n].flatten().tolist()) for maps in noisy]
         s = min(1.0, max(0.0, sum(found) / len(found))) if found else 1.0
         reliabilities.append(s)
-        top_g, top_i = float(source[n].max()), float(effects[n].max())
-        for place in np.ndindex(*fused[n].shape):
-            g = max(0.0, float(source[n][place])) / top_g if top_g > 0 else 0.0
-            i = max(0.0, float(effects[n][place])) / top_i if top_i > 0 else 0.0
-            w = 2 * g * i / (g**2 + i**2) if g or i else 0.0
-            fused[n][place] = s * w * math.sqrt(g * i) + dea.floor * i
+        places = list(np.ndindex(*fused[n].shape))
+        mean_g = sum(max(0.0, float(source[n][place])) for place in places) / len(places)
+        mean_i = sum(max(0.0, float(effects[n][place])) for place in places) / len(places)
+        for place in places:
+            g = max(0.0, float(source[n][place])) / mean_g if mean_g > 0 else 0.0
+            i = max(0.0, float(effects[n][place])) / mean_i if mean_i > 0 else 0.0
+            fused[n][place] = (math.sqrt(s * g) + math.sqrt(i)) ** 2
     return fused, reliabilities
 
 
 @pytest.mark.parametrize(
     "dea",
-    [DEA(), DEA(draws=0), DEA(level=0.5, draws=3, floor=0.1), DEA(IntegratedGradients(steps=4), level=0.3, draws=1)],
+    [DEA(), DEA(draws=0), DEA(level=0.5, draws=3), DEA(IntegratedGradients(steps=4), level=0.3)],
     ids=["default", "no draws", "noisy", "signed source"],
 )
 def test_dea_is_the_slow_reference(dea: DEA) -> None:
@@ -192,20 +193,50 @@ def test_dea_falls_back_to_the_intervention_where_gradients_are_silent_or_unstab
     model, x = Net(), images()
     targets = uneven_targets(model, x)
     intervention = Intervention(regions=GridRegions([6]))
-    effects = unit_scale(RegionEffects()(model, x, targets, intervention=intervention))
+    effects = equal_mass(RegionEffects()(model, x, targets, intervention=intervention))
     for source in (Silent(), Erratic()):
         maps = DEA(source)(model, x, targets, intervention=intervention)
-        torch.testing.assert_close(maps, effects / 4)
+        torch.testing.assert_close(maps, effects)
 
 
-def test_equal_evidence_is_boosted_to_the_sum() -> None:
-    """g = i gives w = 1: the fused map is (1 + floor) · i."""
+def test_equal_evidence_is_boosted_to_twice_the_sum() -> None:
+    """g = i: as much again as both, (√i + √i)² = 4·i."""
     model, x = Net(), images()
     targets = uneven_targets(model, x)
     intervention = Intervention(regions=GridRegions([6]))
-    effects = unit_scale(RegionEffects()(model, x, targets, intervention=intervention))
+    effects = equal_mass(RegionEffects()(model, x, targets, intervention=intervention))
     maps = DEA(RegionEffects(), draws=0)(model, x, targets, intervention=intervention)
-    torch.testing.assert_close(maps, 1.25 * effects)
+    torch.testing.assert_close(maps, 4 * effects)
+
+
+def test_inside_a_region_the_gradients_order_the_pixels() -> None:
+    model, x = Net(), images()
+    targets = uneven_targets(model, x)
+    intervention = Intervention(regions=GridRegions([6]))
+    gradient = Saliency()(model, x, targets)
+    effects = RegionEffects()(model, x, targets, intervention=intervention)
+    maps = DEA(draws=0)(model, x, targets, intervention=intervention)
+    for n in range(len(targets)):
+        for effect in effects[n].unique():
+            inside = effects[n] == effect
+            order = gradient[n][inside].argsort()
+            assert bool((maps[n][inside][order].diff() >= 0).all())
+
+
+def test_one_instance_explains_a_probe_once() -> None:
+    x, source = images(), Saliency()
+    targets = uneven_targets(Net(), x)
+    model = Counting(Net())
+    with attribution_context(model):
+        probe = Probe(model, x, targets, Intervention(regions=GridRegions([4])), logits_of(Net(), x))
+        probe.effect_map()
+        first = source.explain(probe)
+        asked = model.images
+        assert source.explain(probe) is first
+        DEA(source, draws=0).explain(probe)
+        assert model.images == asked
+        Saliency().explain(probe)
+    assert model.images == asked + len(x)
 
 
 def test_dea_costs_its_sources_and_shares_the_sweep() -> None:
@@ -221,9 +252,11 @@ def test_dea_costs_its_sources_and_shares_the_sweep() -> None:
     assert probe.borrowed > 0  # but its share of the time is on its bill
 
 
-def test_draws_are_checked() -> None:
+def test_draws_and_level_are_checked() -> None:
     with pytest.raises(ValueError, match="draws must be at least 0, got -1"):
         DEA(draws=-1)
+    with pytest.raises(ValueError, match=r"level is the noise over the image's standard deviation, above 0, got 0.0"):
+        DEA(level=0.0)
 
 
 def test_regions_that_do_not_matter_tie_exactly() -> None:

@@ -62,7 +62,13 @@ class Explainer(ABC):
             return self.explain(Probe(model, images, targets, intervention or Intervention()))
 
     def explain(self, probe: Probe) -> Tensor:
-        """Explain a probe's targets, from inside the attribution context; explainers of one batch share the probe."""
+        """Explain a probe's targets, from inside the attribution context; explainers of one batch share the probe.
+
+        One explainer explains a probe once: what is the source of several others is not run for each of them.
+        """
+        return probe.once(self, lambda: self._checked(probe))
+
+    def _checked(self, probe: Probe) -> Tensor:
         shape = probe.targets.region.shape
         if not len(probe.targets):
             return torch.zeros(shape, device=probe.images.device)

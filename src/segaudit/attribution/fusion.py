@@ -10,69 +10,86 @@ from segaudit.intervention import Probe
 
 
 class DEA(Explainer):
-    """Dual-Evidence Attribution (arXiv 2603.22624), in our reading of its abstract.
+    """Dual-Evidence Attribution (arXiv 2603.22624), in our reading of its abstract: gradients and interventions fused.
 
     Gradient evidence g (the source's map) and intervention evidence i (the effect map), both positive parts scaled to
-    [0, 1] by their largest value in the target, are fused to
+    equal mass, are fused to their power mean of exponent 1/2,
 
-        s · w · √(g·i) + i / 4,   w = 2·g·i / (g² + i²),
+        (√(s·g) + √i)² = s·g + i + 2·√(s·g·i),
 
-    where the agreement w is 1 at equal evidence and 0 where one is silent, and the reliability s is the correlation of g
-    with itself under small input noise, cut at 0. Where gradients are unstable or disagree, the intervention is left;
-    inside one region, the gradients order the pixels.
+    whose last term rewards agreement: it is largest where both speak and 0 where one is silent. The reliability s is the
+    correlation of g with itself under small input noise, cut at 0: where gradients are unstable, the intervention is left.
+    Inside one region, the gradients order the pixels. Never negative; units are arbitrary. Why this form: docs/dea.md.
 
     Args:
         source: the explainer that gives the gradient evidence; saliency unless told.
-        draws: noisy copies of the image for the reliability; each costs what the source costs.
+        draws: noisy copies of the image for the reliability; each costs what the source costs. 0: s is 1.
         level: standard deviation of that noise over the image's.
-        floor: weight of the intervention alone.
 
     """
 
-    def __init__(self, source: Explainer | None = None, draws: int = 2, level: float = 0.05, floor: float = 0.25) -> None:
+    cost = "R·F + (1 + draws)·source"
+
+    def __init__(self, source: Explainer | None = None, draws: int = 1, level: float = 0.05) -> None:
         if draws < 0:
             raise ValueError(f"draws must be at least 0, got {draws}.")
+        if level <= 0:
+            raise ValueError(f"level is the noise over the image's standard deviation, above 0, got {level}.")
         self.source = source or Saliency()
         self.draws = draws
         self.level = level
-        self.floor = floor
 
     def attribute(self, probe: Probe) -> Tensor:
         """The cost of the source, ``draws`` times over again, and that of the effect map, which others share."""
         gradient = self.source.explain(probe)
-        reliability = self._reliability(probe, gradient)
-        g, i = unit_scale(gradient), unit_scale(probe.effect_map())
-        both = g * i
-        # 0/0 where both are silent: no agreement, and none needed.
-        agreement = 2 * both / (g.square() + i.square()).clamp_min(torch.finfo(g.dtype).tiny)
-        weight = reliability.view(-1, *[1] * (g.ndim - 1))
-        return weight * agreement * both.sqrt() + self.floor * i
+        return fuse(gradient, probe.effect_map(), self.reliability(probe, gradient))
 
-    def _reliability(self, probe: Probe, gradient: Tensor) -> Tensor:
-        """Mean correlation ``(N,)`` in [0, 1] of the source's map with its maps on noisy images."""
+    def reliability(self, probe: Probe, gradient: Tensor) -> Tensor:
+        """Mean correlation ``(N,)`` in [0, 1] of the source's map ``(N, *S)`` with its maps of noisy images."""
         if not self.draws:
             return gradient.new_ones(len(gradient))
+        found = []
+        for draw in range(self.draws):
+            noisy = probe.once((DEA, self.level, draw), lambda draw=draw: self._noisy(probe, draw))  # type: ignore[misc]
+            found.append(_correlation(gradient, self.source.explain(noisy)))
+        return torch.stack(found).mean(dim=0).clamp(0, 1)
+
+    def _noisy(self, probe: Probe, draw: int) -> Probe:
         images = probe.images
         spread = images.std(dim=tuple(range(1, images.ndim)), keepdim=True, correction=0)
-        correlations = []
-        for draw in range(self.draws):
-            jitter = noise.normal(noise.image_keys(images, draw + 1), images.shape[1:]).to(images.dtype)
-            noisy = probe.at(images + self.level * spread * jitter)
-            correlations.append(_correlation(gradient, self.source.explain(noisy)))
-        return torch.stack(correlations).mean(dim=0).clamp(0, 1)
+        jitter = noise.normal(noise.image_keys(images, draw + 1), images.shape[1:]).to(images.dtype)
+        return probe.at(images + self.level * spread * jitter)
 
 
-def unit_scale(values: Tensor) -> Tensor:
-    """Positive part of ``(N, *S)``, scaled by each row's largest value to [0, 1]; zeros where nothing is positive.
+def fuse(gradient: Tensor, effects: Tensor, reliability: Tensor) -> Tensor:
+    """Power mean of exponent 1/2 of two kinds of evidence, ``(N, *S)``, each scaled to the mean 1 in its positive part.
+
+    Args:
+        gradient: gradient evidence ``(N, *S)``.
+        effects: intervention evidence ``(N, *S)``.
+        reliability: weight of the gradient evidence, ``(N,)`` in [0, 1].
 
     Example:
-        >>> unit_scale(torch.tensor([[-1.0, 1.0, 4.0], [0.0, 0.0, -2.0]])).tolist()
-        [[0.0, 0.25, 1.0], [0.0, 0.0, 0.0]]
+        >>> g, i = torch.tensor([[4.0, 0.0, 0.0, -1.0]]), torch.tensor([[2.0, 2.0, 0.0, 0.0]])
+        >>> fuse(g, i, torch.tensor([1.0])).tolist(), fuse(g, i, torch.tensor([0.0])).tolist()
+        ([[11.656854629516602, 2.0, 0.0, 0.0]], [[2.0, 2.0, 0.0, 0.0]])
+
+    """
+    weight = reliability.view(-1, *[1] * (gradient.ndim - 1))
+    return ((weight * equal_mass(gradient)).sqrt() + equal_mass(effects).sqrt()).square()
+
+
+def equal_mass(values: Tensor) -> Tensor:
+    """Positive part of ``(N, *S)``, scaled to the mean 1 in each row; zeros where nothing is positive.
+
+    Example:
+        >>> equal_mass(torch.tensor([[-1.0, 1.0, 4.0, 3.0], [0.0, 0.0, -2.0, 0.0]])).tolist()
+        [[0.0, 0.5, 2.0, 1.5], [0.0, 0.0, 0.0, 0.0]]
 
     """
     positive = values.clamp_min(0)
-    top = positive.flatten(1).amax(dim=1).view(-1, *[1] * (values.ndim - 1))
-    return positive / top.where(top > 0, 1)
+    mean = positive.flatten(1).mean(dim=1).view(-1, *[1] * (values.ndim - 1))
+    return positive / mean.where(mean > 0, 1)
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
