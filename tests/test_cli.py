@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from segaudit.attribution.catalogue import catalogue
 from segaudit.cli import main
 from segaudit.task import SegmentationTask
 
@@ -210,6 +211,21 @@ def program(*args: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "src.cli", *args], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
+
+
+def test_explainers_are_listed_a_line_each(capsys):
+    main(["explainers"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(catalogue()) + 2
+    for entry, line in zip(catalogue(), lines[1:-1], strict=True):
+        assert line.split()[0] == entry.name
+        assert line.endswith(entry.summary)
+    main(["explainers", "dea", "saliency"])
+    out = capsys.readouterr().out
+    assert "class_path: DEA" in out
+    assert "class_path: Saliency" in out
+    with pytest.raises(SystemExit, match=r"segaudit: there is no explainer 'nix'\. Known: "):
+        main(["explainers", "nix"])
 
 
 def test_print_config_as_users_run_it():

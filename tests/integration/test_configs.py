@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from segaudit.attribution.catalogue import catalogue
 from segaudit.cli import main
+from segaudit.names import snake_case
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -18,6 +20,8 @@ DATA = Path(os.environ.get("SEGAUDIT_DATA") or ROOT.parent / "shared" / "data")
 #: How each configuration's data are made small; under "root", the folder in DATA that stands in for the user's.
 SMALL_DATA: dict[str, dict[str, Any]] = {
     "quickstart.yaml": {"size": 32, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
+    "explainers.yaml": {"size": 64, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
+    "attention.yaml": {"size": 64, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
     "camvid.yaml": {"root": "camvid", "image_size": [64, 96], "batch_size": 2},
 }
 
@@ -63,6 +67,15 @@ def scored(folder: Path) -> dict[str, str]:
 
 def test_there_are_configurations():
     assert {path.name for path in CONFIGS} >= {"quickstart.yaml"}
+
+
+def test_every_explainer_is_in_some_configuration():
+    named = set()
+    for path in CONFIGS:
+        for callback in yaml.safe_load(path.read_text())["trainer"].get("callbacks", []):
+            for one in callback.get("init_args", {}).get("explainers", []):
+                named.add(one if isinstance(one, str) else snake_case(one["class_path"]))
+    assert named == {entry.name for entry in catalogue()}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
