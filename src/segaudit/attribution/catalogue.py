@@ -65,7 +65,7 @@ def _entry(cls: type[Explainer]) -> Entry:
         name=snake_case(cls.__name__),
         family="control" if cls.control else cls.__module__.rpartition(".")[2],
         cost=cls.cost,
-        summary=" ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split()),
+        summary=" ".join((inspect.getdoc(cls) or "").split("\n\n")[0].replace("``", "").split()),
         arguments=", ".join(f"{p.name}={p.default!r}" if p.default is not p.empty else p.name for p in parameters),
         cls=cls,
     )
