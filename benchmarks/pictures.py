@@ -3,7 +3,7 @@
     python benchmarks/pictures.py --root <CamVid's folder> [--weights runs/benchmarks]
 
 The networks are those of benchmarks/dea.py (trained here where they are missing). Attention rollout explains the SegFormer;
-the oracle, which needs a planted cue, and the edges, which would be a drawing of the photograph, a scene of the planted data.
+the oracle (it needs a planted cue) and the edges (which would be a drawing of the photograph) are of a planted scene.
 CamVid may be used, not handed on: a picture shows the map and the target's outline alone.
 """
 

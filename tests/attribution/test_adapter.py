@@ -13,7 +13,8 @@ from _models import Counting, Net, differences, images, state_of, uneven_targets
 from torch import Tensor, nn
 
 from segaudit.attribution import IntegratedGradients, Saliency, SegGradCAM
-from segaudit.attribution.adapter import Captum, PytorchGradCAM, restored
+from segaudit.attribution.adapter import Captum, PytorchGradCAM
+from segaudit.attribution.context import restored
 from segaudit.intervention import GridRegions, Intervention
 from segaudit.target import Targets, target_logit
 

@@ -5,8 +5,7 @@ import importlib
 import inspect
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from segaudit import noise
 from segaudit.attribution.base import Explainer
+from segaudit.attribution.context import restored
 from segaudit.attribution.layer import layer_of
 from segaudit.intervention import Probe
 from segaudit.output import logits_of, resize
@@ -26,11 +26,6 @@ Reduction = Literal["sum", "abs_max"]
 _ONE_BY_ONE = {"DeepLiftShap", "GradientShap", "LimeBase", "NoiseTunnel", "RandomCAM", "ShapleyValueSampling"}
 #: Methods that keep each module's input of the last forward pass, and fail where a module runs twice.
 _WITHOUT_REUSE = {"DeepLift", "LRP"}
-#: What a module holds that a peer may change while it works.
-_HELD = (
-    *("_parameters", "_buffers", "_modules"),
-    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
-)
 
 
 class Captum(Explainer):
@@ -196,29 +191,6 @@ class PytorchGradCAM(Explainer):
             handle.remove()
             cam.activations_and_grads.release()
         return torch.as_tensor(found, device=images.device)
-
-
-@contextmanager
-def restored(model: nn.Module) -> Iterator[None]:
-    """Give every module of a model back its parameters, buffers, children, hooks and attributes, on errors too.
-
-    For peers that change a model while they explain it. What the forward pass itself counts or caches is left alone.
-    """
-    modules = list(model.modules())
-    known = [set(vars(module)) for module in modules]
-    held = [{name: copy.copy(vars(module)[name]) for name in _HELD} for module in modules]
-    tensors = [(tensor, tensor.data) for tensor in (*model.parameters(), *model.buffers())]
-    try:
-        yield
-    finally:
-        for module, names, kept in zip(modules, known, held, strict=True):
-            for name in set(vars(module)) - names:
-                del vars(module)[name]
-            for name, content in kept.items():  # in place: handles of hooks know the dictionary
-                vars(module)[name].clear()
-                vars(module)[name].update(content)
-        for tensor, data in tensors:
-            tensor.data = data
 
 
 class _Logits(nn.Module):

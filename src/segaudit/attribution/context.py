@@ -1,5 +1,6 @@
 """The state in which attributions are computed, and the way back out of it."""
 
+import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+
+#: What a module holds that a peer may change while it works.
+_HELD = (
+    *("_parameters", "_buffers", "_modules"),
+    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+)
 
 
 @contextmanager
@@ -52,6 +59,29 @@ def attribution_context(model: nn.Module) -> Iterator[None]:
         for module, before, after in hooks:
             _forget_new(module._forward_pre_hooks, before)
             _forget_new(module._forward_hooks, after)
+
+
+@contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """Give every module of a model back its parameters, buffers, children, hooks and attributes, on errors too.
+
+    For peers that change a model while they explain it. What the forward pass itself counts or caches is left alone.
+    """
+    modules = list(model.modules())
+    known = [set(vars(module)) for module in modules]
+    held = [{name: copy.copy(vars(module)[name]) for name in _HELD} for module in modules]
+    tensors = [(tensor, tensor.data) for tensor in (*model.parameters(), *model.buffers())]
+    try:
+        yield
+    finally:
+        for module, names, kept in zip(modules, known, held, strict=True):
+            for name in set(vars(module)) - names:
+                del vars(module)[name]
+            for name, content in kept.items():  # in place: handles of hooks know the dictionary
+                vars(module)[name].clear()
+                vars(module)[name].update(content)
+        for tensor, data in tensors:
+            tensor.data = data
 
 
 def _hooks(module: nn.Module) -> tuple[set[int], set[int]]:

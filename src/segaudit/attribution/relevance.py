@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from segaudit.attribution.adapter import restored
 from segaudit.attribution.base import Explainer
+from segaudit.attribution.context import restored
 from segaudit.attribution.gradient import target_gradients
 from segaudit.intervention import Probe
 
