@@ -3,6 +3,7 @@
     python benchmarks/dea.py measure --data planted --network unet --out results/planted_unet.json
     python benchmarks/dea.py measure --data camvid --root <folder> --network segformer --out results/camvid_segformer.json
     python benchmarks/dea.py report results/*.json
+    python benchmarks/dea.py figure results/*.json --out docs/dea
 
 `measure` takes one target an image, the largest that can be scored, and writes the deletion and insertion AUC of every
 map of every image; `report` prints Markdown tables of means, paired differences and their 95 % intervals by bootstrap over
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from models import NETWORKS, batches, datamodule, trained
 from torch import Tensor, nn
 
@@ -259,6 +262,37 @@ def _report(results: Results) -> None:
         _row(variant, *[f"{results.mean(f'ablation {name}: {variant}', 1):.3f}" for name in ABLATED])
 
 
+def figure(arguments: argparse.Namespace) -> None:
+    """Draw each source's gap beside that of DEA on it, and the gap that a number of forwards buys."""
+    every = [Results(path) for path in arguments.results]
+    data = list(dict.fromkeys(results.title.split(", ")[0] for results in every))
+    marks, colours = dict(zip(NETWORKS, "os^", strict=True)), dict(zip(NETWORKS, ("C0", "C1", "C2"), strict=True))
+    counts, labels = [sum(SCALES[:k]) for k in (1, 2, 3)], ["+".join(map(str, SCALES[:k])) for k in (1, 2, 3)]
+    drawing = Figure(figsize=(4.4 * len(data), 7.6), dpi=110, layout="constrained")
+    canvas = FigureCanvasAgg(drawing)
+    for column, kind in enumerate(data):
+        top, bottom = (drawing.add_subplot(2, len(data), row * len(data) + column + 1) for row in (0, 1))
+        for results in (r for r in every if r.title.startswith(kind)):
+            network = results.title.split(", ")[1]
+            look = {"marker": marks[network], "color": colours[network]}
+            alone, fused = ([results.mean(prefix + name, 1) for name in SOURCES] for prefix in ("", "dea "))
+            top.scatter(alone, fused, s=22, label=network, **look)
+            for source, dearer, style in (("saliency", 6, "-"), ("integrated_gradients", 48, ":")):
+                names = [f"dea {source} {label}" for label in labels[:-1]] + [f"dea {source}"]
+                bottom.plot([n + dearer for n in counts], [results.mean(name, 1) for name in names], style, **look)
+            bottom.plot(counts, [results.mean(f"region_effects {label}", 1) for label in labels], "--", **look)
+        low, high = min(*top.get_xlim(), *top.get_ylim()), max(*top.get_xlim(), *top.get_ylim())
+        top.plot([low, high], [low, high], color="grey", linewidth=0.8)
+        top.set(title=kind, xlabel="gap of the source alone", ylabel="gap of DEA on it")
+        top.legend(fontsize=8)
+        bottom.set(xlabel="forwards an image (a backward pass counts as two)", ylabel="gap")
+        for style, label in (("--", "region effects"), ("-", "DEA on saliency"), (":", "DEA on integrated gradients")):
+            bottom.plot([], [], style, color="grey", label=label)
+        bottom.legend(fontsize=8)
+    Path(arguments.out).mkdir(parents=True, exist_ok=True)
+    canvas.print_png(str(Path(arguments.out) / "gaps.png"))
+
+
 def _head(*cells: str) -> None:
     _row(*cells)
     _row(*["---"] * len(cells))
@@ -284,6 +318,10 @@ def main() -> None:
     other = verbs.add_parser("report")
     other.add_argument("results", nargs="+")
     other.set_defaults(run=report)
+    last = verbs.add_parser("figure")
+    last.add_argument("results", nargs="+")
+    last.add_argument("--out", default="docs/dea")
+    last.set_defaults(run=figure)
     arguments = parser.parse_args()
     torch.set_num_threads(getattr(arguments, "threads", 1))
     arguments.run(arguments)
