@@ -281,6 +281,18 @@ def test_autocast_of_the_caller_does_not_reach_the_map(make: Maker) -> None:
     assert torch.equal(maps, expected)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: maps on a GPU are not compared with the CPU's")
+@every
+def test_maps_on_a_gpu_are_those_of_the_cpu(make: Maker) -> None:
+    model, x = Net(), images()
+    targets = uneven_targets(model, x)
+    expected = make()(model, x, targets, intervention=FEW)
+    on_gpu = Targets(targets.image_index.cuda(), targets.class_index.cuda(), targets.region.cuda())
+    maps = make()(Net().cuda(), x.cuda(), on_gpu, intervention=FEW)
+    assert maps.device.type == "cuda"
+    close(maps.cpu(), expected, 1e-3)
+
+
 @every
 def test_superpixels_and_chunks_do_not_tie_the_batch_together(make: Maker) -> None:
     model, x = Net(), images()

@@ -12,8 +12,9 @@ import yaml
 from torchmetrics import Metric
 
 import segaudit.data
+from segaudit.attribution.catalogue import catalogue
 from segaudit.cli import main
-from segaudit.names import _subclasses, snake_case
+from segaudit.names import snake_case, subclasses
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -59,6 +60,10 @@ def test_the_program_understands(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     words = shlex.split(command.replace("python -m src.cli", "segaudit", 1))[1:]
     verb, options = words[0], words[1:]
+    if verb == "explainers":
+        assert main(words) is None
+        assert "dea" in capsys.readouterr().out
+        return
     assert verb in VERBS
     folders = {yaml.safe_load(path.read_text())["trainer"]["default_root_dir"] for path in ROOT.glob("configs/*.yaml")}
     made_up = []
@@ -94,8 +99,14 @@ def test_links_lead_somewhere(name):
 def test_the_table_of_scores_is_complete():
     table = README.split("## Scores")[1].split("\n## ")[0]
     named = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
-    ours = {snake_case(cls.__name__) for cls in _subclasses(Metric) if cls.__module__.startswith("segaudit.")}
+    ours = {snake_case(cls.__name__) for cls in subclasses(Metric) if cls.__module__.startswith("segaudit.")}
     assert named == ours - {"target_mean"}
+
+
+def test_the_table_of_explainers_is_complete():
+    table = README.split("## Explainers")[1].split("\n## ")[0]
+    named = {name for row in re.findall(r"^\| .*? \| (.*) \|$", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert {entry.name for entry in catalogue()} <= named
 
 
 def test_the_data_of_the_table_exist():
