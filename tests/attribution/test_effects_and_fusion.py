@@ -13,7 +13,7 @@ from segaudit.attribution import DEA, IntegratedGradients, RegionEffects, Salien
 from segaudit.attribution.context import attribution_context
 from segaudit.attribution.fusion import equal_mass
 from segaudit.intervention import ConstantFill, GridRegions, Intervention, MeanFill, Probe, Regions, SuperpixelRegions
-from segaudit.target import Targets, TargetSelector
+from segaudit.target import Targets, TargetSelector, target_score
 
 
 def slow_score(model: nn.Module, image: Tensor, class_index: int, region: Tensor) -> float:
@@ -65,6 +65,26 @@ def test_region_effects_in_one_and_three_dimensions(dims: int) -> None:
     intervention = Intervention(regions=GridRegions([3]))
     maps = RegionEffects()(model, x, targets, intervention=intervention)
     torch.testing.assert_close(maps, slow_effects(model, x, targets, intervention), rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("regions", [GridRegions([6]), SuperpixelRegions([5])])
+def test_region_effects_are_captums_feature_ablation(regions: Regions) -> None:
+    captum = pytest.importorskip("captum.attr", reason="captum is missing: pip install 'segaudit[captum]'")
+    model, x = Net(), images()
+    targets = uneven_targets(model, x)
+    intervention = Intervention(regions=regions)
+    maps = RegionEffects()(model, x, targets, intervention=intervention)
+    (labels,), filled = regions(x), intervention.fill(x)
+    for n in range(len(targets)):
+        one, b = targets[n : n + 1], targets.image_index[n : n + 1]
+
+        def score(images: Tensor, one: Targets = one) -> Tensor:
+            logits = logits_of(model, images)
+            return torch.stack([target_score(row[None], one)[0] for row in logits])
+
+        ablation = captum.FeatureAblation(score).attribute(x[b], baselines=filled[b], feature_mask=labels[b][:, None])
+        expected = ablation[0, 0] / score(x[b])
+        torch.testing.assert_close(maps[n], expected, rtol=1e-5, atol=3e-6)
 
 
 class Uneven(Regions):

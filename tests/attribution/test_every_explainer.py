@@ -270,12 +270,13 @@ def test_frozen_parameters(make: Maker) -> None:
     assert not any(p.requires_grad for p in frozen.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @every
-def test_autocast_of_the_caller_does_not_reach_the_map(make: Maker) -> None:
+def test_autocast_of_the_caller_does_not_reach_the_map(make: Maker, dtype: torch.dtype) -> None:
     model, x = Net(), images()
     targets = uneven_targets(model, x)
     expected = make()(model, x, targets, intervention=FEW)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=dtype):
         maps = make()(model, x, targets, intervention=FEW)
         assert torch.is_autocast_enabled("cpu")
     assert torch.equal(maps, expected)
