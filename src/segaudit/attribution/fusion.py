@@ -71,8 +71,10 @@ def fuse(gradient: Tensor, effects: Tensor, reliability: Tensor) -> Tensor:
 
     Example:
         >>> g, i = torch.tensor([[4.0, 0.0, 0.0, -1.0]]), torch.tensor([[2.0, 2.0, 0.0, 0.0]])
-        >>> fuse(g, i, torch.tensor([1.0])).tolist(), fuse(g, i, torch.tensor([0.0])).tolist()
-        ([[11.656854629516602, 2.0, 0.0, 0.0]], [[2.0, 2.0, 0.0, 0.0]])
+        >>> fuse(g, i, torch.tensor([1.0]))
+        tensor([[11.6569,  2.0000,  0.0000,  0.0000]])
+        >>> fuse(g, i, torch.tensor([0.0]))
+        tensor([[2.0000, 2.0000, 0.0000, 0.0000]])
 
     """
     weight = reliability.view(-1, *[1] * (gradient.ndim - 1))
