@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ from segaudit.attribution import (
     VarGrad,
     XGradCAM,
 )
-from segaudit.intervention import ConstantFill, GridRegions, Intervention, MeanFill, SuperpixelRegions
+from segaudit.intervention import ConstantFill, GridRegions, Intervention, MeanFill, Probe, SuperpixelRegions
 from segaudit.target import Targets
 
 with contextlib.suppress(ImportError):  # here, because its import changes the environment
@@ -304,6 +305,19 @@ def test_superpixels_and_chunks_do_not_tie_the_batch_together(make: Maker) -> No
     ]
     for chunked in maps[:2]:
         close(chunked, maps[2], 1e-4 if isinstance(make(), DEA) else 1e-5)
+
+
+def test_an_explainer_may_be_a_dataclass() -> None:
+    @dataclass
+    class Scaled(Explainer):
+        factor: float = 2.0
+
+        def attribute(self, probe: Probe) -> torch.Tensor:
+            return self.factor * probe.targets.region.float()
+
+    model, x = Net(), images()
+    targets = uneven_targets(model, x)
+    assert torch.equal(Scaled()(model, x, targets), 2 * targets.region.float())
 
 
 def test_a_wrong_shape_is_named() -> None:
