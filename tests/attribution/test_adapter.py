@@ -1,13 +1,14 @@
 """Peers through the adapters are the peers themselves, and leave nothing behind that they would leave alone."""
 
-import contextlib
 import subprocess
 import sys
 from itertools import combinations
 from math import comb
 
+import captum.attr as captum
 import numpy as np
 import pytest
+import pytorch_grad_cam as cams
 import torch
 from _models import Counting, Net, differences, images, state_of, uneven_targets
 from torch import Tensor, nn
@@ -18,12 +19,6 @@ from segaudit.attribution.context import restored
 from segaudit.intervention import GridRegions, Intervention
 from segaudit.target import Targets, target_logit
 
-captum = pytest.importorskip("captum.attr", reason="captum is not installed: pip install 'segaudit[captum]'")
-cams = None
-with contextlib.suppress(ImportError):  # here, because its import changes the environment
-    import pytorch_grad_cam as cams
-
-needs_cams = pytest.mark.skipif(cams is None, reason="pytorch_grad_cam is not installed: pip install 'segaudit[grad-cam]'")
 FEW = Intervention(regions=GridRegions([6, 3]), max_batch=7)
 
 
@@ -249,7 +244,6 @@ def test_a_missing_peer_names_its_extra(make: type, extra: str, monkeypatch: pyt
         make()
 
 
-@needs_cams
 @pytest.mark.parametrize(
     "name", ["GradCAM", "HiResCAM", "GradCAMPlusPlus", "LayerCAM", "EigenCAM", "AblationCAM", "ScoreCAM"]
 )
@@ -268,7 +262,6 @@ def test_cams_are_the_peers(name: str, inplace: bool) -> None:
     assert float(maps.max()) > 0.9
 
 
-@needs_cams
 def test_cam_finds_a_layer_as_ours_does() -> None:
     model, x = Net(), images(size=(12, 12))
     targets = uneven_targets(model, x)
@@ -281,7 +274,6 @@ def test_cam_finds_a_layer_as_ours_does() -> None:
     torch.testing.assert_close(theirs[some], unit[some], rtol=1e-5, atol=1e-5)
 
 
-@needs_cams
 def test_what_pytorch_grad_cam_cannot_do_here() -> None:
     with pytest.raises(ValueError, match=r"'pytorch_grad_cam\.SESS' is no attribution method"):
         PytorchGradCAM("pytorch_grad_cam.SESS")

@@ -1,12 +1,14 @@
 """CAMs against loops over the papers' equations, closed forms and pytorch_grad_cam."""
 
-import contextlib
 from collections.abc import Callable
 from math import exp, prod
 from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_grad_cam as peer
+import pytorch_grad_cam.utils.model_targets as peer_targets
+import pytorch_grad_cam.utils.svd_on_activations as peer_svd
 import torch
 from _models import Counting, Lambda, Net, images, logits_of, uneven_targets
 from torch import Tensor, nn
@@ -28,12 +30,6 @@ from segaudit.attribution.layer import layer_gradients
 from segaudit.intervention import ConstantFill, Intervention, MeanFill, Probe
 from segaudit.output import resize
 from segaudit.target import Targets, TargetSelector, target_logit
-
-peer: Any = None
-with contextlib.suppress(ImportError):  # here, because its import changes the environment
-    import pytorch_grad_cam as peer
-    import pytorch_grad_cam.utils.model_targets as peer_targets
-    import pytorch_grad_cam.utils.svd_on_activations as peer_svd
 
 #: Behind a ReLU, where the equations of all papers hold; the last one has the resolution of the logits.
 RELUS = ["features.2", "features.5"]
@@ -139,10 +135,6 @@ def their_map(
     return torch.from_numpy(kept[0][0]).float()
 
 
-needs_peer = pytest.mark.skipif(peer is None, reason="pytorch_grad_cam is not installed")
-
-
-@needs_peer
 @pytest.mark.parametrize("layer", ["features.0", *RELUS, "features.4"])
 @pytest.mark.parametrize(
     ("method", "make"),
@@ -159,7 +151,6 @@ def test_gradient_cams_are_those_of_pytorch_grad_cam(method: str, make: Callable
     assert float(maps.abs().max()) > 0
 
 
-@needs_peer
 @pytest.mark.parametrize("layer", RELUS)
 def test_grad_cam_plus_plus_is_that_of_pytorch_grad_cam_but_for_its_constant(layer: str) -> None:
     """It adds 1e-6 to a square of gradients. Gradients c times as large and activations c times as small rid it of that."""
@@ -178,7 +169,6 @@ def test_grad_cam_plus_plus_is_that_of_pytorch_grad_cam_but_for_its_constant(lay
     assert off > 1e-4  # what the constant does
 
 
-@needs_peer
 @pytest.mark.parametrize("layer", ["features.0", "features.4", "features.5"])
 def test_seg_grad_cam_has_the_scaled_map_of_their_segmentation_target(layer: str) -> None:
     """What its users call; at full resolution no resize happens there, and both are brought to [0, 1] as it does."""
@@ -201,7 +191,6 @@ def test_seg_grad_cam_has_the_scaled_map_of_their_segmentation_target(layer: str
     assert seen >= 4
 
 
-@needs_peer
 def test_tokens_are_read_as_their_reshape_transform_does() -> None:
     timm = pytest.importorskip("timm")
 
@@ -321,7 +310,6 @@ def test_eigen_cam_is_the_first_component(layer: str, size: tuple[int, int], cen
         close(maps[n], first_component(activation[targets.image_index[n]], center))
 
 
-@needs_peer
 @pytest.mark.parametrize("layer", ["features.0", *RELUS])
 def test_eigen_cam_is_that_of_pytorch_grad_cam(layer: str) -> None:
     """Its own sign is whatever the decomposition gives; its corrected one is ours."""
@@ -374,7 +362,6 @@ def test_score_cam_is_the_slow_reference(stride: int, fill: float, channels: int
         close(maps[n], slow_score_cam(model, x, targets, n, fill, channels or 99))
 
 
-@needs_peer
 @pytest.mark.parametrize("layer", ["features.0", *RELUS])
 def test_score_cam_is_that_of_pytorch_grad_cam(layer: str) -> None:
     """At full resolution: it interpolates masks with aligned corners, we as everywhere else."""
@@ -420,7 +407,6 @@ def test_ablation_cam_is_the_slow_reference(stride: int, inplace: bool, channels
         )
 
 
-@needs_peer
 @pytest.mark.parametrize("layer", RELUS)
 def test_ablation_cam_is_that_of_pytorch_grad_cam(layer: str) -> None:
     """It divides by the score; and behind no ReLU it puts a huge negative number in place of the paper's 0."""

@@ -1,11 +1,11 @@
 """KernelSHAP against Shapley's definition and captum, LIME against plain normal equations."""
 
-import contextlib
 from itertools import permutations
 from math import comb
 
 import numpy as np
 import pytest
+import sklearn.linear_model  # noqa: F401 -- captum's KernelShap takes it; here, because its import changes the environment
 import torch
 from _models import Lambda, Net, images, logits_of, uneven_targets
 from torch import Tensor, nn
@@ -15,12 +15,6 @@ from segaudit.attribution import LIME, Explainer, KernelSHAP
 from segaudit.attribution.surrogate import _kernel
 from segaudit.intervention import GridRegions, Intervention, MeanFill, Regions, SuperpixelRegions
 from segaudit.target import Targets
-
-has_sklearn = False
-with contextlib.suppress(ImportError):  # here, because its import changes the environment
-    import sklearn.linear_model
-
-    has_sklearn = bool(sklearn.linear_model)
 
 
 class Quarters(Regions):
@@ -176,8 +170,6 @@ def test_more_samples_come_closer_to_shapleys_values() -> None:
 def test_kernel_weights_and_efficiency_are_captums() -> None:
     """One image of few regions: captum draws coalitions at random, but its kernel is the same."""
     attr = pytest.importorskip("captum.attr")
-    if not has_sklearn:
-        pytest.skip("captum's KernelShap needs scikit-learn, which is not installed.")
     for p in (3, 7, 20):
         for size in range(1, p):
             ours = float(_kernel(torch.tensor(float(size)).double(), torch.tensor(float(p)).double()))

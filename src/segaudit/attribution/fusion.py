@@ -1,12 +1,13 @@
 """Dual-Evidence Attribution: what the gradients say and what an intervention shows, in one map."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from segaudit import noise
 from segaudit.attribution.base import Explainer
 from segaudit.attribution.gradient import Saliency
-from segaudit.intervention import Probe
+from segaudit.intervention import GaussianNoise, Probe
 
 
 class DEA(Explainer):
@@ -50,15 +51,10 @@ class DEA(Explainer):
             return gradient.new_ones(len(gradient))
         found = []
         for draw in range(self.draws):
-            noisy = probe.once((DEA, self.level, draw), lambda draw=draw: self._noisy(probe, draw))  # type: ignore[misc]
+            noise = GaussianNoise(self.level, draw + 1)
+            noisy = probe.once((DEA, self.level, draw), partial(_noisy, probe, noise))
             found.append(_correlation(gradient, self.source.explain(noisy)))
         return torch.stack(found).mean(dim=0).clamp(0, 1)
-
-    def _noisy(self, probe: Probe, draw: int) -> Probe:
-        images = probe.images
-        spread = images.std(dim=tuple(range(1, images.ndim)), keepdim=True, correction=0)
-        jitter = noise.normal(noise.image_keys(images, draw + 1), images.shape[1:]).to(images.dtype)
-        return probe.at(images + self.level * spread * jitter)
 
 
 def fuse(gradient: Tensor, effects: Tensor, reliability: Tensor) -> Tensor:
@@ -92,6 +88,10 @@ def equal_mass(values: Tensor) -> Tensor:
     positive = values.clamp_min(0)
     mean = positive.flatten(1).mean(dim=1).view(-1, *[1] * (values.ndim - 1))
     return positive / mean.where(mean > 0, 1)
+
+
+def _noisy(probe: Probe, noise: GaussianNoise) -> Probe:
+    return probe.at(noise(probe.images))
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from segaudit import noise
 from segaudit.attribution.base import Explainer
 from segaudit.attribution.gradient import Saliency
 from segaudit.intervention import Probe
+from segaudit.intervention.perturbation import add_noise
 
 
 class SmoothGrad(Explainer):
@@ -40,13 +41,9 @@ class SmoothGrad(Explainer):
     def _maps(self, probe: Probe) -> Tensor:
         """The source's maps ``(draws, N, *S)`` of the noisy images."""
         images = probe.images
-        spread = images.std(dim=tuple(range(1, images.ndim)), keepdim=True, correction=0)
         keys = noise.image_keys(images)
-        maps = []
-        for draw in range(self.draws):
-            jitter = noise.normal(noise.combine(keys, draw), images.shape[1:]).to(images.dtype)
-            maps.append(self.source.explain(probe.at(images + self.level * spread * jitter)))
-        return torch.stack(maps)
+        noisy = (add_noise(images, self.level, noise.combine(keys, draw)) for draw in range(self.draws))
+        return torch.stack([self.source.explain(probe.at(copy)) for copy in noisy])
 
 
 class VarGrad(SmoothGrad):

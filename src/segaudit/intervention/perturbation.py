@@ -33,8 +33,7 @@ class GaussianNoise(Perturbation):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Noise that follows from each image's content and the seed."""
-        draws = noise.normal(noise.image_keys(images, self.seed), images.shape[1:]).to(images.dtype)
-        return images + self.level * _spread(images) * draws
+        return add_noise(images, self.level, noise.image_keys(images, self.seed))
 
 
 class Brightness(Perturbation):
@@ -51,6 +50,18 @@ class Brightness(Perturbation):
     def __call__(self, images: Tensor) -> Tensor:
         """Brighter images, darker ones for a negative shift."""
         return images + self.shift * _spread(images)
+
+
+def add_noise(images: Tensor, level: float, keys: Tensor) -> Tensor:
+    """Images ``(B, channels, *S)`` with Gaussian noise of ``level`` times their standard deviation, drawn from ``keys``.
+
+    Args:
+        images: ``(B, channels, *S)``.
+        level: standard deviation of the noise over that of each image.
+        keys: ``(B,)``, see :func:`segaudit.noise.image_keys`.
+
+    """
+    return images + level * _spread(images) * noise.normal(keys, images.shape[1:]).to(images.dtype)
 
 
 def _spread(images: Tensor) -> Tensor:
