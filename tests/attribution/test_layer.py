@@ -235,6 +235,29 @@ def test_a_network_of_one_single_module() -> None:
         SegGradCAM("features")(model, x, targets)
 
 
+def test_a_model_is_searched_once_for_each_size_and_again_when_it_is_rebuilt() -> None:
+    stem = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, stride=2, padding=1))
+    model = Counting(nn.Sequential(stem, nn.Upsample(scale_factor=4), nn.Conv2d(4, 2, 1)))
+
+    def explain(x: Tensor, layer: str | None = None) -> tuple[int, Tensor]:
+        targets = TargetSelector(min_area=0)(logits_of(model, x))
+        before = len(model.batches)
+        maps = SegGradCAM(layer)(model, x, targets)
+        return len(model.batches) - before, maps
+
+    x, wide = images(2, size=(64, 64)), images(2, size=(64, 80))
+    named, expected = explain(x, "model.0.2")
+    assert named == 1
+    for image, forwards in [(x, 2), (x, 1), (wide, 2), (wide, 1), (x, 1)]:
+        found, maps = explain(image)
+        assert found == forwards
+        assert image is wide or torch.equal(maps, expected)
+    stem.append(nn.Conv2d(4, 4, 1))
+    found, maps = explain(x)
+    assert found == 2
+    assert torch.equal(maps, explain(x, "model.0.3")[1])
+
+
 def test_find_layer_leaves_no_trace_when_the_model_breaks() -> None:
     model = nn.Sequential(nn.Conv2d(3, 2, 1), Lambda(lambda x: x.reshape(-1)))
     before = state_of(model)

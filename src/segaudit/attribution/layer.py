@@ -1,10 +1,11 @@
 """The layer that a CAM reads: found or named, its output as a feature map, and gradients down to it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ _MIN_SIDE = 7
 _MAX_PREFIX = 8
 #: What these give is at rest their input, or attention weights (B, heads, L, L), which look like a feature map.
 _NO_FEATURES = (nn.modules.dropout._DropoutNd, nn.Identity, nn.Softmax)
+#: What :func:`find_layer` found, by an image's shape and the modules' names and types: weights do not change it.
+_FOUND: WeakKeyDictionary[nn.Module, dict[Hashable, str]] = WeakKeyDictionary()
 
 
 class Reading(NamedTuple):
@@ -59,15 +62,19 @@ class Layer(NamedTuple):
 
 
 def layer_of(probe: Probe, layer: str | nn.Module | None) -> Layer:
-    """The layer that is named or given, or the one that :func:`find_layer` finds, once a probe.
+    """The layer that is named or given, or the one that :func:`find_layer` finds, once a model and size of image.
 
     Raises:
         ValueError: if the model has no such layer.
 
     """
-    if layer is None:
-        layer = probe.once("find_layer", lambda: find_layer(probe.model, probe.images[:1]))
     modules = dict(probe.model.named_modules(remove_duplicate=False))
+    if layer is None:
+        found = _FOUND.setdefault(probe.model, {})
+        structure = probe.images.shape[1:], tuple((name, type(module)) for name, module in modules.items())
+        if structure not in found:
+            found[structure] = find_layer(probe.model, probe.images[:1])
+        layer = found[structure]
     if isinstance(layer, nn.Module):
         if names := [name for name, module in modules.items() if module is layer]:
             return Layer(names[0], layer)
