@@ -58,8 +58,22 @@ class Targets:
 
     def rounds(self) -> list[Tensor]:
         """Indices of the targets, grouped so that no group holds two targets of one image."""
-        position = self.position
-        return [(position == p).nonzero()[:, 0] for p in range(int(position.max()) + 1)] if len(self) else []
+        return rounds(self.image_index)
+
+
+def rounds(group: Tensor) -> list[Tensor]:
+    """Indices of ``group`` ``(N,)``, as few lists as possible of which none holds a group twice.
+
+    Example:
+        >>> [found.tolist() for found in rounds(torch.tensor([0, 0, 1, 0]))]
+        [[0, 2], [1], [3]]
+
+    """
+    order = group.argsort(stable=True)
+    ordered = group[order]
+    position = torch.empty_like(group)
+    position[order] = torch.arange(len(group), device=group.device) - torch.searchsorted(ordered, ordered)
+    return [(position == p).nonzero()[:, 0] for p in range(int(position.max()) + 1)] if len(group) else []
 
 
 class TargetSelector:

@@ -36,10 +36,10 @@ def test_areas_of_curves_with_known_integrals(floor: float, nodes: int) -> None:
 def test_the_gap_of_a_curve_and_its_mirror_is_zero_and_the_number_of_points_hardly_counts() -> None:
     q = torch.linspace(0, 1, 9)
     falling = (1 - q) ** 2
-    assert float(faithfulness_gap(falling[None], (1 - falling)[None], q)) == pytest.approx(
+    assert float(faithfulness_gap(falling[None], q, (1 - falling)[None], q)) == pytest.approx(
         1 - 2 * float(deletion_auc(falling[None], q))
     )
-    assert float(faithfulness_gap(falling[None], falling.flip(0)[None], q)) == pytest.approx(0, abs=1e-6)
+    assert float(faithfulness_gap(falling[None], q, falling.flip(0)[None], q)) == pytest.approx(0, abs=1e-6)
     dense = torch.linspace(0, 1, 900)
     assert float(deletion_auc(((1 - dense) ** 2)[None], dense)) == pytest.approx(1 / 3, abs=1e-4)
     assert float(deletion_auc(falling[None], q)) == pytest.approx(1 / 3, abs=0.01)

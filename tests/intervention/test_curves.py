@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from segaudit.attribution import TargetMask, attribution_context
 from segaudit.functional import deletion_auc, insertion_auc
 from segaudit.intervention import ConstantFill, Fill, GridRegions, Intervention, MeanFill, NoiseFill, Probe
+from segaudit.intervention.curve import Curve, trace
 from segaudit.target import Targets, TargetSelector
 
 
@@ -25,29 +27,62 @@ def slow_counts(pixels: int, steps: int) -> list[int]:
     return sorted({round((k / (steps + 1)) ** 2 * pixels) for k in range(steps + 2)})
 
 
-def slow_curve(model: nn.Module, x: Tensor, targets: Targets, maps: Tensor, fill: Fill, steps: int, insert: bool) -> Tensor:
-    """Fill or show the most attributed pixels, one set at a time; ties go to the first place."""
-    filled, rows = fill(x), []
-    for n in range(len(targets)):
-        b, c, region = int(targets.image_index[n]), int(targets.class_index[n]), targets.region[n]
-        values = maps[n].flatten().tolist()
-        order = sorted(range(len(values)), key=lambda p: (-values[p], p))
-        before = slow_score(model, x[b], c, region)
-        row = []
-        for count in slow_counts(len(values), steps):
-            image = (filled if insert else x)[b].clone().flatten(1)
-            source = (x if insert else filled)[b].flatten(1)
-            for p in order[:count]:
-                image[:, p] = source[:, p]
-            row.append(slow_score(model, image.view_as(x[b]), c, region) / before)
-        rows.append(row)
-    return torch.tensor(rows)
+def slow_trace(score: Callable[[int], float], pixels: int, steps: int) -> tuple[list[int], list[float], float]:
+    """Places, values and the error of one curve: a third of the points quadratic, two thirds where the area is in doubt."""
+    steps = min(steps, pixels - 1)
+    rounds = [steps - 2 * (steps // 3), steps // 3, steps // 3] if steps >= 6 else [steps]
+    known = {count: score(count) for count in slow_counts(pixels, rounds[0])}
+    areas = []
+    for more in rounds[1:]:
+        areas.append(slow_area(known))
+        places = sorted(known)
+        doubt = [
+            ((high - low) * (abs(round(1000 * known[high]) - round(1000 * known[low])) + 0.5), -low, (low + high) // 2)
+            for low, high in pairwise(places)
+            if high - low > 1
+        ]
+        known |= {middle: score(middle) for _, _, middle in sorted(doubt, reverse=True)[:more]}
+    error = abs(slow_area(known) - areas[-1]) / pixels if areas else 0.0
+    return sorted(known), [known[count] for count in sorted(known)], error
 
 
-def curves(model: nn.Module, x: Tensor, targets: Targets, maps: Tensor, **kwargs: object) -> tuple[Tensor, Tensor, Tensor]:
+def slow_area(known: dict[int, float]) -> float:
+    return sum((high - low) * (known[low] + known[high]) / 2 for low, high in pairwise(sorted(known)))
+
+
+def slow_score_at(
+    model: nn.Module, x: Tensor, targets: Targets, maps: Tensor, fill: Fill, insert: bool, n: int
+) -> Callable[[int], float]:
+    """S over S(x) with a number of pixels filled or shown: the most attributed ones; ties go to the first place."""
+    b, c, region = int(targets.image_index[n]), int(targets.class_index[n]), targets.region[n]
+    filled, values = fill(x), maps[n].flatten().tolist()
+    order = sorted(range(len(values)), key=lambda p: (-values[p], p))
+    before = slow_score(model, x[b], c, region)
+
+    def score(count: int) -> float:
+        image = (filled if insert else x)[b].clone().flatten(1)
+        source = (x if insert else filled)[b].flatten(1)
+        for p in order[:count]:
+            image[:, p] = source[:, p]
+        return slow_score(model, image.view_as(x[b]), c, region) / before
+
+    return score
+
+
+def curves(model: nn.Module, x: Tensor, targets: Targets, maps: Tensor, **kwargs: object) -> tuple[Curve, Curve]:
     with attribution_context(model):
         probe = Probe(model, x, targets, Intervention(**kwargs))
-        return probe.deletion_curve(maps), probe.insertion_curve(maps), probe.fractions
+        return probe.deletion_curve(maps), probe.insertion_curve(maps)
+
+
+def assert_is_the_slow_one(curve: Curve, n: int, score: Callable[[int], float], pixels: int, steps: int) -> None:
+    """Equal at every place; a place that comes twice, where an image has no more, counts once."""
+    counts = (curve.fractions[n] * pixels).round().long().tolist()
+    places, values, error = slow_trace(score, pixels, steps)
+    assert sorted(set(counts)) == places
+    seen = dict(zip(counts, curve.values[n].tolist(), strict=True))
+    assert [seen[place] for place in places] == pytest.approx(values, rel=1e-5, abs=1e-5)
+    assert float(curve.error[n]) == pytest.approx(error, abs=1e-5)
 
 
 def some_maps(targets: Targets, ties: bool) -> Tensor:
@@ -57,17 +92,18 @@ def some_maps(targets: Targets, ties: bool) -> Tensor:
 
 
 @pytest.mark.parametrize("fill", [MeanFill(), ConstantFill(0.5), NoiseFill()], ids=["mean", "constant", "noise"])
-@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(("ties", "steps"), [(False, 5), (True, 6), (False, 11)])
 @pytest.mark.parametrize("case", [{}, {"classes": 1}, {"dims": 1}, {"dims": 3}, {"stride": 2, "form": "dict"}], ids=str)
-def test_curves_are_the_slow_loop(case: dict[str, object], ties: bool, fill: Fill) -> None:
+def test_curves_are_the_slow_loop(case: dict[str, object], ties: bool, steps: int, fill: Fill) -> None:
     model, x = Net(**case), images(size={1: (40,), 2: (8, 7), 3: (4, 5, 6)}[case.get("dims", 2)])
     targets = uneven_targets(model, x)
     maps = some_maps(targets, ties)
-    deletion, insertion, fractions = curves(model, x, targets, maps, fill=fill, steps=5)
-    torch.testing.assert_close(deletion, slow_curve(model, x, targets, maps, fill, 5, False), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(insertion, slow_curve(model, x, targets, maps, fill, 5, True), rtol=1e-5, atol=1e-5)
+    deletion, insertion = curves(model, x, targets, maps, fill=fill, steps=steps)
     pixels = targets.region[0].numel()
-    assert fractions.tolist() == pytest.approx([c / pixels for c in slow_counts(pixels, 5)], abs=1e-12)
+    for n in range(len(targets)):
+        for curve, insert in ((deletion, False), (insertion, True)):
+            score = slow_score_at(model, x, targets, maps, fill, insert, n)
+            assert_is_the_slow_one(curve, n, score, pixels, steps)
 
 
 def test_the_ends_are_exact_and_nothing_is_run_twice() -> None:
@@ -76,33 +112,71 @@ def test_the_ends_are_exact_and_nothing_is_run_twice() -> None:
     maps = some_maps(targets, False)
     model = Counting(net)
     with attribution_context(model):
-        probe = Probe(model, x, targets, Intervention(steps=6), logits_of(net, x))
+        probe = Probe(model, x, targets, Intervention(steps=9), logits_of(net, x))
         deletion = probe.deletion_curve(maps)
-        inner = len(probe.fractions) - 2
-        assert model.images == len(x) + len(targets) * inner  # the filled images once, and each point between the ends
+        assert deletion.values.shape == deletion.fractions.shape == (len(targets), 9 + 2)
+        assert model.images == len(x) + len(targets) * 9  # the filled images once, and each point between the ends
         insertion = probe.insertion_curve(maps)
-        assert model.images == len(x) + 2 * len(targets) * inner
-        assert torch.equal(deletion[:, 0], torch.ones(len(targets)))
-        assert torch.equal(insertion[:, -1], torch.ones(len(targets)))
-        assert torch.equal(deletion[:, -1], insertion[:, 0])
-        assert torch.equal(deletion[:, -1], probe.filled_score / probe.score)
-        assert probe.fractions[0] == 0
-        assert probe.fractions[-1] == 1
-        assert bool((probe.fractions.diff() > 0).all())
+        assert model.images == len(x) + 2 * len(targets) * 9
+        assert torch.equal(deletion.values[:, 0], torch.ones(len(targets)))
+        assert torch.equal(insertion.values[:, -1], torch.ones(len(targets)))
+        assert torch.equal(deletion.values[:, -1], insertion.values[:, 0])
+        assert torch.equal(deletion.values[:, -1], probe.filled_score / probe.score)
+        for curve in (deletion, insertion):
+            assert bool((curve.fractions[:, 0] == 0).all())
+            assert bool((curve.fractions[:, -1] == 1).all())
+            assert bool((curve.fractions.diff(dim=1) > 0).all())
+        assert probe.deletion_curve(maps, steps=3).values.shape == (len(targets), 3 + 2)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 2), (3, 5)])
-@pytest.mark.parametrize("steps", [1, 2, 16])
+@pytest.mark.parametrize("steps", [1, 2, 7, 16])
 def test_small_images_and_few_steps(size: tuple[int, int], steps: int) -> None:
-    """No node twice, and a curve of two points where there is no room for more."""
+    """A curve of two points where there is no room for more, and of all places where there are few."""
     x = torch.linspace(0.6, 1, size[0] * size[1]).view(1, 1, *size)
     model = Threshold(5.0)
     targets = TargetSelector(classes=[1])(model(x))
-    deletion, insertion, fractions = curves(model, x, targets, x[:, 0], steps=steps, fill=ConstantFill())
     pixels = size[0] * size[1]
-    assert (fractions * pixels).tolist() == pytest.approx(slow_counts(pixels, steps))
-    assert deletion.shape == insertion.shape == (1, len(fractions))
-    assert float(deletion[0, 0]) == float(insertion[0, -1]) == 1
+    for insert, curve in enumerate(curves(model, x, targets, x[:, 0], steps=steps, fill=ConstantFill())):
+        score = slow_score_at(model, x, targets, x[:, 0], ConstantFill(), bool(insert), 0)
+        assert_is_the_slow_one(curve, 0, score, pixels, steps)
+        assert curve.values.shape == curve.fractions.shape
+        assert curve.fractions[0].tolist() == sorted(curve.fractions[0].tolist())
+        if steps <= pixels - 1 and steps < 6:
+            assert len(set(curve.fractions[0].tolist())) == len(slow_counts(pixels, steps))
+
+
+def test_points_go_where_the_curve_moves_for_each_target_its_own() -> None:
+    """Two steps of width 1/1000, one early and one late: the area is right to within the interval that holds the step."""
+    places = torch.tensor([[37.0], [800.0]])
+
+    def score(counts: Tensor) -> Tensor:
+        asked.append(counts)
+        return (counts < places).float()
+
+    asked: list[Tensor] = []
+    ends = (torch.ones(2), torch.zeros(2))
+    curve = trace(score, ends, 1000, 15)
+    assert sum(counts.shape[1] for counts in asked) == 15
+    area = torch.trapezoid(curve.values.double(), curve.fractions)
+    torch.testing.assert_close(area, places[:, 0].double() / 1000, atol=0.01, rtol=0)
+    assert bool((curve.error > 0).all())
+    for n in range(2):
+        alone = trace(lambda counts, n=n: (counts < places[n]).float(), (ends[0][:1], ends[1][:1]), 1000, 15)
+        assert all(torch.equal(one[0], many[n]) for one, many in zip(alone, curve, strict=True))
+
+
+def test_a_curve_that_cannot_be_had_is_nan_and_does_not_move_the_others() -> None:
+    def score(counts: Tensor) -> Tensor:
+        values = 1 - counts.double() / 100
+        return torch.cat([values[:1], torch.full_like(values[1:], torch.nan)]).float()
+
+    curve = trace(score, (torch.tensor([1.0, torch.nan]), torch.tensor([0.0, torch.nan])), 100, 12)
+    assert bool(curve.values[1].isnan().all())
+    assert bool(curve.fractions.isfinite().all())
+    assert float(torch.trapezoid(curve.values[0].double(), curve.fractions[0])) == pytest.approx(0.5)
+    assert float(curve.error[0]) == pytest.approx(0, abs=1e-6)
+    assert bool(curve.error[1].isnan())
 
 
 @pytest.mark.parametrize("max_batch", [1, 7, 1000])
@@ -114,7 +188,7 @@ def test_chunks_do_not_change_values(max_batch: int) -> None:
     found = curves(model, x, targets, maps, max_batch=max_batch, regions=GridRegions([4]))
     assert max(model.batches) <= max_batch
     for one, other in zip(found, curves(net, x, targets, maps, max_batch=64), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(tuple(one), tuple(other), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("change", [lambda a: 7 * a, lambda a: a - 100, lambda a: a.exp(), lambda a: a**3])
@@ -123,7 +197,7 @@ def test_only_the_order_of_a_map_matters(change: Callable[[Tensor], Tensor]) -> 
     targets = uneven_targets(model, x)
     maps = some_maps(targets, True).double()
     for one, other in zip(curves(model, x, targets, maps), curves(model, x, targets, change(maps)), strict=True):
-        assert torch.equal(one, other)
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_ties_go_to_the_first_place() -> None:
@@ -133,17 +207,17 @@ def test_ties_go_to_the_first_place() -> None:
     for one, other in zip(
         curves(model, x, targets, torch.zeros(len(targets), 12, 10)), curves(model, x, targets, falling), strict=True
     ):
-        assert torch.equal(one, other)
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_a_score_too_low_gives_no_curve() -> None:
     x = torch.zeros(2, 1, 6, 6)
     x[1] = 1
     targets = Targets(torch.arange(2), torch.ones(2, dtype=torch.long), torch.ones(2, 6, 6, dtype=torch.bool))
-    deletion, insertion, _ = curves(Threshold(), x, targets, torch.rand(2, 6, 6))
-    assert bool(deletion[0].isnan().all())
-    assert bool(insertion[0].isnan().all())
-    assert bool(deletion[1].isfinite().all())
+    deletion, insertion = curves(Threshold(), x, targets, torch.rand(2, 6, 6))
+    assert bool(deletion.values[0].isnan().all())
+    assert bool(insertion.values[0].isnan().all())
+    assert bool(deletion.values[1].isfinite().all())
 
 
 def test_score_without_fills_what_it_is_told() -> None:
@@ -179,21 +253,20 @@ def test_a_bright_disc_before_a_threshold(radius: float, steps: int) -> None:
     area = int((x > 0.5).sum())
     assert int(targets.region.sum()) == area
     mask = TargetMask()(model, x, targets)
-    deletion, insertion, fractions = curves(model, x, targets, mask, fill=ConstantFill(0.1), steps=steps)
-    nodes = slow_counts(1024, steps)
-    expected = [max(0.0, 1 - q / area) for q in nodes]
-    assert deletion[0].tolist() == pytest.approx(expected, abs=1e-5)
-    assert insertion[0].tolist() == pytest.approx([min(1.0, q / area) for q in nodes], abs=1e-5)
-    # The trapezoid of max(0, 1 - q/area): exact but for the one step that holds the bend, where it adds a triangle.
-    share = area / 1024
-    low = max(q for q in nodes if q <= area) / 1024
-    high = min(q for q in nodes if q > area) / 1024
-    at_low = 1 - low / share
-    exact = share / 2 + at_low * (high - share) / 2
-    assert float(deletion_auc(deletion, fractions)) == pytest.approx(exact, abs=1e-5)
-    assert float(insertion_auc(insertion, fractions)) == pytest.approx(1 - exact, abs=1e-5)
-    if steps == 50:
-        assert float(deletion_auc(deletion, fractions)) == pytest.approx(share / 2, abs=0.01)
+    deletion, insertion = curves(model, x, targets, mask, fill=ConstantFill(0.1), steps=steps)
+    for curve, rises in ((deletion, False), (insertion, True)):
+        nodes = (curve.fractions[0] * 1024).round().tolist()
+        expected = [min(1.0, q / area) if rises else max(0.0, 1 - q / area) for q in nodes]
+        assert curve.values[0].tolist() == pytest.approx(expected, abs=1e-5)
+        # The trapezoid of max(0, 1 - q/area): exact but for the one step that holds the bend, where it adds a triangle.
+        share = area / 1024
+        low = max(q for q in nodes if q <= area) / 1024
+        high = min(q for q in nodes if q > area) / 1024
+        exact = share / 2 + (1 - low / share) * (high - share) / 2
+        found = float((insertion_auc if rises else deletion_auc)(curve.values, curve.fractions))
+        assert found == pytest.approx(1 - exact if rises else exact, abs=1e-5)
+        if steps >= 16:
+            assert found == pytest.approx(1 - share / 2 if rises else share / 2, abs=0.01)
 
 
 def test_the_worst_map_of_the_disc() -> None:
@@ -201,11 +274,9 @@ def test_the_worst_map_of_the_disc() -> None:
     x, model = disc(32, 8.0), Threshold()
     targets = TargetSelector(classes=[1])(model(x))
     share = float(targets.area)
-    deletion, insertion, fractions = curves(
-        model, x, targets, -TargetMask()(model, x, targets), fill=ConstantFill(0.1), steps=200
-    )
-    assert float(deletion_auc(deletion, fractions)) == pytest.approx(1 - share / 2, abs=1e-3)
-    assert float(insertion_auc(insertion, fractions)) == pytest.approx(share / 2, abs=1e-3)
+    deletion, insertion = curves(model, x, targets, -TargetMask()(model, x, targets), fill=ConstantFill(0.1), steps=16)
+    assert float(deletion_auc(deletion.values, deletion.fractions)) == pytest.approx(1 - share / 2, abs=2e-3)
+    assert float(insertion_auc(insertion.values, insertion.fractions)) == pytest.approx(share / 2, abs=2e-3)
 
 
 def test_a_random_map_of_the_disc_gives_one_half() -> None:
@@ -214,8 +285,8 @@ def test_a_random_map_of_the_disc_gives_one_half() -> None:
     maps = torch.rand(20, 32, 32, generator=torch.Generator().manual_seed(0))
     values = []
     for a in maps:
-        deletion, _, fractions = curves(model, x, targets, a[None], fill=ConstantFill(0.1), steps=30)
-        values.append(float(deletion_auc(deletion, fractions)))
+        deletion, _ = curves(model, x, targets, a[None], fill=ConstantFill(0.1), steps=30)
+        values.append(float(deletion_auc(deletion.values, deletion.fractions)))
     assert sum(values) / 20 == pytest.approx(0.5, abs=0.02)
     assert math.sqrt(sum((v - 0.5) ** 2 for v in values) / 20) < 0.05
 
@@ -226,10 +297,59 @@ def test_the_number_of_steps_hardly_matters() -> None:
     targets = uneven_targets(model, x)
     maps = some_maps(targets, False).cumsum(dim=1).cumsum(dim=2)
     areas = []
-    for steps in (24, 96):
-        deletion, _, fractions = curves(model, x, targets, maps, fill=ConstantFill(3.0), steps=steps)
-        areas.append(torch.trapezoid(deletion.double(), fractions))
+    for steps in (16, 96):
+        deletion, _ = curves(model, x, targets, maps, fill=ConstantFill(3.0), steps=steps)
+        areas.append(torch.trapezoid(deletion.values.double(), deletion.fractions))
     torch.testing.assert_close(areas[0], areas[1], atol=0.02, rtol=0)
+
+
+class Fooled(nn.Module):
+    """Two classes, for bright and for dark pixels: each is what one constant fill looks like."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 8 * torch.cat([0.5 - x, x - 0.5], dim=1)
+
+
+def test_each_target_gets_the_fill_that_leaves_least_of_it() -> None:
+    x, model = disc(12, 3.0).repeat(2, 1, 1, 1), Fooled()
+    x[1] = 1 - x[1]
+    targets = TargetSelector()(model(x))
+    assert targets.class_index.tolist() == [0, 1, 0, 1]
+    both = [ConstantFill(0.0), ConstantFill(1.0)]
+    maps = some_maps(targets, False)
+    effects = {}
+    with attribution_context(model):
+        probe = Probe(model, x, targets, Intervention(both, GridRegions([4]), steps=7, max_batch=3))
+        assert probe.fill_index.tolist() == [1, 0, 1, 0]
+        found = probe.deletion_curve(maps), probe.insertion_curve(maps), probe.effect_map()
+        for place, fill in enumerate(both):
+            one = Probe(model, x, targets, Intervention(fill, GridRegions([4]), steps=7))
+            effects[place] = one.deletion_curve(maps), one.insertion_curve(maps), one.effect_map()
+            assert bool((one.filled_score[probe.fill_index == place] == probe.filled_score[probe.fill_index == place]).all())
+            assert bool((one.filled_score >= probe.filled_score).all())
+    for n, place in enumerate(probe.fill_index.tolist()):
+        for one, other in zip(found[:2], effects[place][:2], strict=True):
+            torch.testing.assert_close(one.values[n], other.values[n])
+            torch.testing.assert_close(one.fractions[n], other.fractions[n])
+        torch.testing.assert_close(found[2][n], effects[place][2][n])
+        assert bool((found[2][n] != effects[1 - place][2][n]).any())
+
+
+def test_one_sweep_serves_all_targets_of_an_image_that_share_a_fill() -> None:
+    x, net = disc(12, 3.0), Fooled()
+    targets = TargetSelector()(net(x))
+    # Four cells; to choose among two fills, each is shown once.
+    for fills, forwards in ([ConstantFill(0.0)], 4), ([ConstantFill(0.0), ConstantFill(1.0)], 2 + 2 * 4):
+        model = Counting(net)
+        with attribution_context(model):
+            probe = Probe(model, x, targets, Intervention(fills, GridRegions([4])), net(x))
+            probe.effect_map()
+        assert model.images == forwards
+
+
+def test_an_empty_list_of_fills() -> None:
+    with pytest.raises(ValueError, match="fill is an empty list: name at least one fill"):
+        Intervention([])
 
 
 @pytest.mark.parametrize(

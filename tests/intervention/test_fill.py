@@ -1,15 +1,34 @@
 """Fills: what they are, and that an image's fill depends on nothing but the image. A new one is tested by being listed."""
 
 import inspect
+import random
 from collections.abc import Callable
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
 from _models import images
 
 import segaudit.intervention as room
-from segaudit.intervention import BlurFill, Brightness, ConstantFill, Fill, GaussianNoise, MeanFill, NoiseFill, Perturbation
+from segaudit.intervention import (
+    JPEG,
+    Albumentations,
+    BlurFill,
+    Brightness,
+    ConstantFill,
+    Contrast,
+    Fill,
+    GaussianBlur,
+    GaussianNoise,
+    LocalMeanFill,
+    MeanFill,
+    NoiseFill,
+    NoisyLinearFill,
+    Perturbation,
+    Shift,
+    ShuffleFill,
+)
 
 FILLS: dict[str, Callable[[], Fill]] = {
     "constant": lambda: ConstantFill(0.3),
@@ -17,12 +36,25 @@ FILLS: dict[str, Callable[[], Fill]] = {
     "blur": BlurFill,
     "blur_wide": lambda: BlurFill(0.6),
     "noise": NoiseFill,
+    "local_mean": LocalMeanFill,
+    "local_mean_wide": lambda: LocalMeanFill(3.0),
+    "shuffle": ShuffleFill,
+    "noisy_linear": NoisyLinearFill,
 }
 PERTURBATIONS: dict[str, Callable[[], Perturbation]] = {
     "gaussian_noise": GaussianNoise,
     "brightness": Brightness,
     "darkness": lambda: Brightness(-0.4),
+    "contrast": Contrast,
+    "more_contrast": lambda: Contrast(1.5),
+    "gaussian_blur": GaussianBlur,
+    "shift": lambda: Shift(1),
+    "shift_back": lambda: Shift(-1),
+    "jpeg": JPEG,
+    "albumentations": lambda: Albumentations(A.GaussNoise(p=0.1)),
 }
+#: Those that know two spatial dimensions alone.
+FLAT = (JPEG, Albumentations)
 SIZES = {1: (30,), 2: (9, 14), 3: (5, 6, 7)}
 both = pytest.mark.parametrize("make", [*FILLS.values(), *PERTURBATIONS.values()], ids=[*FILLS, *PERTURBATIONS])
 
@@ -34,21 +66,28 @@ def test_the_tables_list_everything() -> None:
         assert classes == {type(make()) for make in table.values()}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @both
 def test_shape_dtype_batch_and_input_left_alone(make: Callable[[], object], dims: int, dtype: torch.dtype) -> None:
     x = images(3, size=SIZES[dims]).to(dtype)
     before = x.clone()
+    if dims != 2 and isinstance(make(), FLAT):
+        with pytest.raises(ValueError, match=r"knows images \(B, channels, H, W\) alone, got \(3, 3"):
+            make()(x)
+        return
     torch.manual_seed(0)
+    others = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     result = make()(x)
+    assert others == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
     state = torch.get_rng_state()
     assert torch.equal(x, before)
     assert result.shape == x.shape
     assert result.dtype == x.dtype
     assert not torch.equal(result, x)
     for order in ([0], [1], [2], [2, 0, 1]):
-        torch.testing.assert_close(make()(x[order]), result[order], rtol=1e-6, atol=1e-6)
+        rounding = max(1e-6, 2 * torch.finfo(dtype).eps if dtype.itemsize < 4 else 0)
+        torch.testing.assert_close(make()(x[order]), result[order], rtol=rounding, atol=rounding)
     torch.manual_seed(1)
     assert torch.equal(make()(x), result)
     torch.manual_seed(0)
@@ -58,7 +97,30 @@ def test_shape_dtype_batch_and_input_left_alone(make: Callable[[], object], dims
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @both
 def test_a_constant_image(make: Callable[[], object], dims: int) -> None:
+    if dims != 2 and isinstance(make(), FLAT):
+        return
     assert make()(torch.full((2, 3, *SIZES[dims]), 0.3)).allclose(torch.full((), 0.3), atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("size", [(2, 2), (2, 5), (7, 2)])
+@both
+def test_tiny_images_of_any_channels(make: Callable[[], object], size: tuple[int, int], channels: int) -> None:
+    x = images(2, channels, size)
+    if channels == 5 and isinstance(make(), JPEG):
+        with pytest.raises(ValueError, match="1 or 3 channels, got 5"):
+            make()(x)
+        return
+    result = make()(x)
+    assert result.shape == x.shape
+    assert bool(result.isfinite().all())
+    torch.testing.assert_close(make()(x[1:]), result[1:], rtol=1e-6, atol=1e-6)
+
+
+@both
+def test_an_image_of_one_pixel(make: Callable[[], object]) -> None:
+    if not isinstance(make(), Shift):
+        assert bool(make()(torch.randn(2, 3, 1, 1)).isfinite().all())
 
 
 def test_constant_and_mean() -> None:
@@ -132,7 +194,19 @@ def test_brightness_adds_one_number_an_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "sentence"), [(lambda: BlurFill(0), "sigma is a share"), (lambda: GaussianNoise(0), "level must be above 0")]
+    ("make", "sentence"),
+    [
+        (lambda: BlurFill(0), "sigma is a share"),
+        (lambda: LocalMeanFill(0), "window is a share"),
+        (lambda: NoisyLinearFill(-1), "noise must not be negative"),
+        (lambda: GaussianNoise(0), "level must be above 0"),
+        (lambda: GaussianBlur(0), "sigma must be above 0 pixels"),
+        (lambda: Contrast(0), "factor must be above 0"),
+        (lambda: JPEG(0), "quality must be from 1 to 100"),
+        (lambda: Shift(3)(images(1, size=(3, 9))), "leaves nothing of an image"),
+        (lambda: Albumentations(A.HorizontalFlip()), "HorizontalFlip is no pixel-level transform"),
+        (lambda: Albumentations(A.ToFloat())(images(1)), "ToFloat turns uint8"),
+    ],
 )
 def test_wrong_arguments(make: Callable[[], object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):

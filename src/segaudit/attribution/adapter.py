@@ -89,17 +89,18 @@ class Captum(Explainer):
             if _WITHOUT_REUSE & self._names:
                 _split_reused(probe)
             model = _TargetLogits(probe.model)
-            return _in_turns(probe, self._names, self.seed, lambda these: self._explain(probe, model, these))
+            return _in_turns(probe, self._names, self.seed, lambda rows: self._explain(probe, model, rows))
 
-    def _explain(self, probe: Probe, model: nn.Module, targets: Targets) -> Tensor:
+    def _explain(self, probe: Probe, model: nn.Module, rows: Tensor) -> Tensor:
         arguments, call = dict(self.arguments), dict(self.call)
         wants = inspect.signature(self._class).parameters
         if "layer" in wants:
             arguments["layer"] = layer_of(probe, self.layer).module
         explain = self._class(self._smoothed(model) if "NoiseTunnel" in self._names else model, **arguments)
+        targets = probe.targets[rows]
         image = targets.image_index
         if "baselines" in self._takes:
-            call.setdefault("baselines", probe.filled[image])
+            call.setdefault("baselines", probe.filled[probe.fill_index[rows], image])
         if "feature_mask" in self._takes and "feature_mask" not in call:
             labels = probe.regions[0][image]
             # Labels without gaps, where one image allows it: an unused one would count as a region that changes nothing.
@@ -176,7 +177,7 @@ class PytorchGradCAM(Explainer):
             )
         layer = layer_of(probe, self.layer).module
         with restored(probe.model):
-            return _in_turns(probe, _names(self._class), 0, lambda these: self._explain(probe, layer, these))
+            return _in_turns(probe, _names(self._class), 0, lambda rows: self._explain(probe, layer, probe.targets[rows]))
 
     def _explain(self, probe: Probe, layer: nn.Module, targets: Targets) -> Tensor:
         model = _Logits(probe.model)
@@ -259,7 +260,7 @@ def _wanted(target: Targets) -> Callable[[Tensor], Tensor]:
     return lambda logits: target_logit(logits[None], target)[0]
 
 
-def _in_turns(probe: Probe, names: set[str], seed: int, explain: Callable[[Targets], Tensor]) -> Tensor:
+def _in_turns(probe: Probe, names: set[str], seed: int, explain: Callable[[Tensor], Tensor]) -> Tensor:
     """Maps ``(N, *S)`` of all targets, in chunks; one by one, each with its own random numbers, where any are drawn."""
     targets = probe.targets
     one_by_one = bool(_ONE_BY_ONE & names)
@@ -273,7 +274,7 @@ def _in_turns(probe: Probe, names: set[str], seed: int, explain: Callable[[Targe
             torch.manual_seed(key)
             random.seed(key)
             np.random.seed(key % 2**32)  # noqa: NPY002
-        maps.append(explain(targets[rows]))
+        maps.append(explain(rows))
     return torch.cat(maps)
 
 

@@ -1,4 +1,4 @@
-"""Do the highlighted pixels drive the prediction? Areas under deletion and insertion curves."""
+"""Do the highlighted pixels drive the prediction? Areas under deletion and insertion curves, and single points of them."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 MAX_RESIDUAL = 0.5
 
 
-def deletion_auc(deletion_curve: Tensor, fractions: Tensor) -> Tensor:
+def deletion_auc(deletion_curve: Tensor, deletion_fractions: Tensor) -> Tensor:
     """Area under the deletion curve between its floor and 1; lower is better.
 
     The curve is q ↦ S(x with the top q of pixels filled) / S(x) (Petsiuk, Das, Saenko 2018, for a dense target). Its
@@ -16,7 +16,7 @@ def deletion_auc(deletion_curve: Tensor, fractions: Tensor) -> Tensor:
 
     Args:
         deletion_curve: ``(N, K)``, first the unperturbed point (1), last the filled image.
-        fractions: true shares of filled pixels, ``(K,)`` or ``(N, K)``, from 0 to 1.
+        deletion_fractions: true shares of filled pixels, ``(K,)`` or ``(N, K)``, from 0 to 1.
 
     Returns:
         ``(N,)``; NaN where the curve is not finite or the floor exceeds 0.5 (fill too weak).
@@ -26,17 +26,17 @@ def deletion_auc(deletion_curve: Tensor, fractions: Tensor) -> Tensor:
         tensor([0.2500])
 
     """
-    return _area_above_floor(deletion_curve, fractions, deletion_curve[:, -1])
+    return _area_above_floor(deletion_curve, deletion_fractions, deletion_curve[:, -1])
 
 
-def insertion_auc(insertion_curve: Tensor, fractions: Tensor) -> Tensor:
+def insertion_auc(insertion_curve: Tensor, insertion_fractions: Tensor) -> Tensor:
     """Area under the insertion curve between its floor and 1; higher is better.
 
     The curve is q ↦ S(filled image with the top q of pixels shown) / S(x); its floor is its value at q = 0.
 
     Args:
         insertion_curve: ``(N, K)``, first the filled image, last the unperturbed point (1).
-        fractions: true shares of shown pixels, ``(K,)`` or ``(N, K)``, from 0 to 1.
+        insertion_fractions: true shares of shown pixels, ``(K,)`` or ``(N, K)``, from 0 to 1.
 
     Returns:
         ``(N,)``; NaN where the curve is not finite or the floor exceeds 0.5 (fill too weak).
@@ -46,19 +46,113 @@ def insertion_auc(insertion_curve: Tensor, fractions: Tensor) -> Tensor:
         tensor([0.7500])
 
     """
-    return _area_above_floor(insertion_curve, fractions, insertion_curve[:, 0])
+    return _area_above_floor(insertion_curve, insertion_fractions, insertion_curve[:, 0])
 
 
-def faithfulness_gap(deletion_curve: Tensor, insertion_curve: Tensor, fractions: Tensor) -> Tensor:
+def faithfulness_gap(
+    deletion_curve: Tensor, deletion_fractions: Tensor, insertion_curve: Tensor, insertion_fractions: Tensor
+) -> Tensor:
     """Insertion AUC minus deletion AUC, ``(N,)``; higher is better, about 0 for a random map.
 
     Args:
         deletion_curve: ``(N, K)``, see :func:`deletion_auc`.
-        insertion_curve: ``(N, K)``, see :func:`insertion_auc`.
-        fractions: ``(K,)`` or ``(N, K)``, of both curves.
+        deletion_fractions: ``(K,)`` or ``(N, K)``.
+        insertion_curve: ``(N, L)``, see :func:`insertion_auc`.
+        insertion_fractions: ``(L,)`` or ``(N, L)``.
 
     """
-    return insertion_auc(insertion_curve, fractions) - deletion_auc(deletion_curve, fractions)
+    return insertion_auc(insertion_curve, insertion_fractions) - deletion_auc(deletion_curve, deletion_fractions)
+
+
+def comprehensiveness(deletion_curve: Tensor, deletion_fractions: Tensor, k: float = 0.1) -> Tensor:
+    """How far the score falls, relative to it, when the top share k of pixels is filled; higher is better.
+
+    1 minus the deletion curve at k, linear between its points (DeYoung et al. 2020, equation 1, relative to S(x) and with
+    pixels for words). Unlike the area it is not scaled to what the fill can remove.
+
+    Args:
+        deletion_curve: ``(N, K)``, see :func:`deletion_auc`.
+        deletion_fractions: ``(K,)`` or ``(N, K)``.
+        k: share of the image's pixels in (0, 1]; unless told the middle one of the paper's five.
+
+    Returns:
+        ``(N,)``, at most 1; NaN where the curve is not finite or its end exceeds 0.5 (fill too weak).
+
+    Example:
+        >>> comprehensiveness(torch.tensor([[1.0, 0.2, 0.0]]), torch.tensor([0.0, 0.2, 1.0]))
+        tensor([0.4000])
+
+    """
+    return 1 - _at(k, deletion_curve, deletion_fractions, deletion_curve[:, -1])
+
+
+def sufficiency(insertion_curve: Tensor, insertion_fractions: Tensor, k: float = 0.1) -> Tensor:
+    """How far below the score the top share k of pixels alone is, relative to it; lower is better.
+
+    1 minus the insertion curve at k, linear between its points (DeYoung et al. 2020, equation 2, relative to S(x) and with
+    pixels for words). The name is theirs: at 0 the top pixels suffice.
+
+    Args:
+        insertion_curve: ``(N, K)``, see :func:`insertion_auc`.
+        insertion_fractions: ``(K,)`` or ``(N, K)``.
+        k: share of the image's pixels in (0, 1]; unless told the middle one of the paper's five.
+
+    Returns:
+        ``(N,)``, at most 1, negative where the top pixels alone score higher than the image; NaN where the curve is not
+        finite or its start exceeds 0.5 (fill too weak).
+
+    Example:
+        >>> sufficiency(torch.tensor([[0.0, 0.8, 1.0]]), torch.tensor([0.0, 0.2, 1.0]))
+        tensor([0.6000])
+
+    """
+    return 1 - _at(k, insertion_curve, insertion_fractions, insertion_curve[:, 0])
+
+
+def monotonicity(insertion_curve: Tensor) -> Tensor:
+    """Share of the insertion curve's ups and downs that are ups, in [0, 1]; higher is better.
+
+    Σ max(Δ, 0) / Σ |Δ| over the steps of the curve. It is 1 exactly where no step falls, which is all that the yes or no
+    of Luss et al. 2021 and Arya et al. 2019 asks. In between, our reading: a fall weighs what it costs, so that neither
+    rounding errors nor the number of points decide. Theirs show the least attributed pixels first, ours the most.
+
+    Args:
+        insertion_curve: ``(N, K)``, see :func:`insertion_auc`.
+
+    Returns:
+        ``(N,)``; NaN where the curve is not finite, is flat, or starts above 0.5 (fill too weak).
+
+    Example:
+        >>> monotonicity(torch.tensor([[0.0, 0.5, 0.7, 1.0], [0.0, 0.5, 0.25, 1.0]]))
+        tensor([1.0000, 0.8333])
+
+    """
+    steps = insertion_curve.double().diff(dim=1)
+    value = steps.clamp_min(0).sum(dim=1) / steps.abs().sum(dim=1)
+    return _where_testable(value, insertion_curve, insertion_curve[:, 0])
+
+
+def irof(region_deletion_curve: Tensor, region_deletion_fractions: Tensor) -> Tensor:
+    """Area over the curve of the score as regions are filled in the order of the map's mean in them; higher is better.
+
+    Iterative removal of features (Rieger, Hansen 2020). Our reading: between 1 and the curve's floor, which is its value
+    where everything is filled, so that 1 means gone at once and 0 never: :func:`deletion_auc` on whole regions, the other
+    way round.
+
+    Args:
+        region_deletion_curve: S with the first regions filled, over S(x), ``(N, K)``: first the unperturbed point (1), last
+            the filled image.
+        region_deletion_fractions: true shares of filled pixels or regions, ``(K,)`` or ``(N, K)``, from 0 to 1.
+
+    Returns:
+        ``(N,)``; NaN where the curve is not finite or the floor exceeds 0.5 (fill too weak).
+
+    Example:
+        >>> irof(torch.tensor([[1.0, 0.2, 0.2]]), torch.tensor([0.0, 0.5, 1.0]))
+        tensor([0.7500])
+
+    """
+    return 1 - _area_above_floor(region_deletion_curve, region_deletion_fractions, region_deletion_curve[:, -1])
 
 
 def fill_residual(score: Tensor, filled_score: Tensor) -> Tensor:
@@ -79,8 +173,25 @@ def fill_residual(score: Tensor, filled_score: Tensor) -> Tensor:
 
 
 def _area_above_floor(curve: Tensor, fractions: Tensor, floor: Tensor) -> Tensor:
+    area = torch.trapezoid(curve.double(), _nodes(curve, fractions))
+    return _where_testable((area - floor) / (1 - floor), curve, floor)
+
+
+def _at(k: float, curve: Tensor, fractions: Tensor, floor: Tensor) -> Tensor:
+    """The curve at the share k, linear between its points, ``(N,)``."""
+    if not 0 < k <= 1:
+        raise ValueError(f"k is a share of the image's pixels in (0, 1], got {k}.")
+    nodes = _nodes(curve, fractions).contiguous()
+    after = torch.searchsorted(nodes, nodes.new_full((len(nodes), 1), k)).clamp(1, nodes.shape[1] - 1)
+    (low, high), (start, end) = ((v.gather(1, after - 1)[:, 0], v.gather(1, after)[:, 0]) for v in (nodes, curve.double()))
+    return _where_testable(torch.lerp(start, end, (k - low) / (high - low)), curve, floor)
+
+
+def _nodes(curve: Tensor, fractions: Tensor) -> Tensor:
     if fractions.shape[-1] != curve.shape[-1]:
         raise ValueError(f"the curve has {curve.shape[-1]} points, but {fractions.shape[-1]} fractions were given.")
-    area = torch.trapezoid(curve.double(), fractions.double().expand_as(curve))
-    value = (area - floor) / (1 - floor)
+    return fractions.double().expand_as(curve)
+
+
+def _where_testable(value: Tensor, curve: Tensor, floor: Tensor) -> Tensor:
     return value.where((floor <= MAX_RESIDUAL) & curve.isfinite().all(dim=1), torch.nan).float()

@@ -1,22 +1,48 @@
 """Interventions on the input: fills, regions, masked forwards, perturbations."""
 
-from segaudit.intervention.fill import BlurFill, ConstantFill, Fill, MeanFill, NoiseFill
-from segaudit.intervention.perturbation import Brightness, GaussianNoise, Perturbation
+from segaudit.intervention.fill import (
+    BlurFill,
+    ConstantFill,
+    Fill,
+    LocalMeanFill,
+    MeanFill,
+    NoiseFill,
+    NoisyLinearFill,
+    ShuffleFill,
+)
+from segaudit.intervention.perturbation import (
+    JPEG,
+    Albumentations,
+    Brightness,
+    Contrast,
+    GaussianBlur,
+    GaussianNoise,
+    Perturbation,
+    Shift,
+)
 from segaudit.intervention.probe import Intervention, Probe
 from segaudit.intervention.region import GridRegions, Regions, SuperpixelRegions
 
 __all__ = [
+    "JPEG",
+    "Albumentations",
     "BlurFill",
     "Brightness",
     "ConstantFill",
+    "Contrast",
     "Fill",
+    "GaussianBlur",
     "GaussianNoise",
     "GridRegions",
     "Intervention",
+    "LocalMeanFill",
     "MeanFill",
     "NoiseFill",
+    "NoisyLinearFill",
     "Perturbation",
     "Probe",
     "Regions",
+    "Shift",
+    "ShuffleFill",
     "SuperpixelRegions",
 ]

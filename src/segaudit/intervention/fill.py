@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segaudit import noise
+from segaudit.intervention.linear import interpolate
 
 
 class Fill(ABC):
@@ -19,6 +20,19 @@ class Fill(ABC):
     @abstractmethod
     def __call__(self, images: Tensor) -> Tensor:
         """Filled images ``(B, channels, *S)`` for images of the same shape."""
+
+    def remove(self, images: Tensor, removed: Tensor, filled: Tensor) -> Tensor:
+        """Images ``(M, channels, *S)`` with some of their pixels filled.
+
+        Args:
+            images: ``(M, channels, *S)``.
+            removed: which pixels, ``(M, *S)``: boolean, or the share of each in [0, 1].
+            filled: what the fill makes of these images, ``(M, channels, *S)``.
+
+        """
+        if removed.dtype is torch.bool:
+            return torch.where(removed[:, None], filled, images)
+        return torch.lerp(images, filled, removed[:, None].to(images))
 
 
 class MeanFill(Fill):
@@ -70,7 +84,7 @@ class BlurFill(Fill):
     def __call__(self, images: Tensor) -> Tensor:
         """Blur along one axis after the other; the borders are continued by their own value."""
         for axis in range(2, images.ndim):
-            images = _blur_axis(images, axis, self.sigma * images.shape[axis])
+            images = blur_axis(images, axis, self.sigma * images.shape[axis])
         return images
 
 
@@ -92,7 +106,101 @@ class NoiseFill(Fill):
         return images.mean(axes, keepdim=True) + draws * images.std(axes, keepdim=True, correction=0)
 
 
-def _blur_axis(images: Tensor, axis: int, sigma: float) -> Tensor:
+class LocalMeanFill(Fill):
+    """The mean colour of a large box around each pixel: removes texture and all shapes that are small beside the box.
+
+    It invents nothing but flat transitions, and keeps the layout of colours, more smoothly than a blur of the same width.
+
+    Args:
+        window: side of the box as a share of the image's size along each axis; at least the two neighbours are in it.
+
+    Example:
+        >>> LocalMeanFill(0.5)(torch.tensor([[[0.0, 0.0, 3.0, 6.0]]])).tolist()
+        [[[0.0, 1.0, 3.0, 4.5]]]
+
+    """
+
+    def __init__(self, window: float = 0.5) -> None:
+        if window <= 0:
+            raise ValueError(f"window is a share of the image's size above 0, got {window}.")
+        self.window = window
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Mean along one axis after the other; at the borders over that part of the box that is inside the image."""
+        for axis in range(2, images.ndim):
+            moved = images.movedim(axis, -1)
+            # Half a box on either side; a box that covers the image from every pixel need not be larger.
+            reach = min(max(1, round(self.window * moved.shape[-1] / 2)), moved.shape[-1])
+            rows = moved.reshape(-1, 1, moved.shape[-1])
+            means = F.avg_pool1d(rows, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
+            images = means.view(moved.shape).movedim(-1, axis).contiguous()
+        return images
+
+
+class ShuffleFill(Fill):
+    """The image's own pixels in random order: removes all structure and texture, and keeps every colour that occurs.
+
+    It invents a coarse speckle, which some networks take for foliage or gravel.
+
+    Args:
+        seed: another seed, another order; one image always gets the same.
+
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Whole pixels move, so that colours stay; the order follows from each image's content and the seed."""
+        flat = images.flatten(2)
+        draws = noise.uniform(noise.image_keys(images, self.seed), (flat.shape[2],))
+        order = draws.argsort(dim=1, stable=True)
+        return flat.gather(2, order[:, None].expand_as(flat)).view(images.shape)
+
+
+class NoisyLinearFill(Fill):
+    """Removed pixels interpolated from those that are left, and a little noise (ROAD, Rong et al. 2022, section 4.2).
+
+    Each removed pixel is the weighted mean of its neighbours, removed ones included; see
+    :func:`segaudit.intervention.linear.interpolate`. Hides the outline of what was removed, which a constant shows, so that
+    the shape of a mask tells the model nothing. Invents a smooth transition between the surroundings: a small hole in a road
+    is filled with road, so removing one part of what is seen many times over changes little. Where everything is removed it
+    is the mean colour, and as weak or strong as :class:`MeanFill`.
+
+    Args:
+        noise: standard deviation of the noise over that of the image; 0 for none.
+        seed: another seed, another noise; one image always gets the same, whatever is removed.
+
+    """
+
+    def __init__(self, noise: float = 0.01, seed: int = 0) -> None:
+        if noise < 0:
+            raise ValueError(f"noise must not be negative, got {noise}.")
+        self.noise = noise
+        self.seed = seed
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The mean colour and noise: nothing is left to interpolate from."""
+        axes = tuple(range(1, images.ndim))
+        draws = noise.normal(noise.image_keys(images, self.seed), images.shape[1:]).to(images.dtype)
+        return images.mean(axes[1:], keepdim=True) + self.noise * images.std(axes, keepdim=True, correction=0) * draws
+
+    def remove(self, images: Tensor, removed: Tensor, filled: Tensor) -> Tensor:
+        """Images ``(M, channels, *S)`` with some of their pixels interpolated.
+
+        Args:
+            images: ``(M, channels, *S)``.
+            removed: which pixels, ``(M, *S)``: boolean, or the share of each in [0, 1]. A pixel of which only a share is
+                removed is mixed with what the untouched pixels alone say about it.
+            filled: what the fill makes of these images, ``(M, channels, *S)``: its noise is used.
+
+        """
+        grain = filled - images.mean(tuple(range(2, images.ndim)), keepdim=True)
+        return super().remove(images, removed, interpolate(images, removed > 0) + grain)
+
+
+def blur_axis(images: Tensor, axis: int, sigma: float) -> Tensor:
+    """Gaussian blur of ``sigma`` pixels along one axis; the borders are continued by their own value."""
     moved = images.movedim(axis, -1)
     rows = moved.reshape(-1, 1, moved.shape[-1])
     reach = max(1, round(3 * sigma))

@@ -1,17 +1,18 @@
 """Masked forwards: what the model says when parts of an image are filled."""
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from segaudit.intervention.curve import Curve, trace
 from segaudit.intervention.fill import ConstantFill, Fill
 from segaudit.intervention.region import Regions, SuperpixelRegions
 from segaudit.output import logits_of
-from segaudit.target import Targets, target_score
+from segaudit.target import Targets, rounds, target_score
 
 T = TypeVar("T")
 
@@ -25,21 +26,29 @@ class Intervention:
     """How pixels are removed and how finely: shared by all explainers and scores of an audit.
 
     Args:
-        fill: what stands in place of removed pixels; the constant 0 unless told.
+        fill: what stands in place of removed pixels; the constant 0 unless told. Of several, each target gets the one that
+            leaves the least of its score when the whole image is filled: a model must call a filled image something, so
+            any one fill fails for some class.
         regions: the partitions whose parts are removed one at a time for effect maps.
-        steps: points of a deletion or insertion curve beside its two ends.
+        steps: points of a deletion or insertion curve beside its two ends; see :mod:`segaudit.intervention.curve`.
         max_batch: most images in one forward pass.
 
     """
 
     def __init__(
-        self, fill: Fill | None = None, regions: Regions | None = None, steps: int = 16, max_batch: int = 64
+        self,
+        fill: Fill | Sequence[Fill] | None = None,
+        regions: Regions | None = None,
+        steps: int = 16,
+        max_batch: int = 64,
     ) -> None:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}.")
         if max_batch < 1:
             raise ValueError(f"max_batch must be at least 1, got {max_batch}.")
-        self.fill = fill or ConstantFill()
+        if isinstance(fill, Sequence) and not fill:
+            raise ValueError("fill is an empty list: name at least one fill, or leave it out for the constant 0.")
+        self.fills = list(fill) if isinstance(fill, Sequence) else [fill or ConstantFill()]
         self.regions = regions or SuperpixelRegions()
         self.steps = steps
         self.max_batch = max_batch
@@ -57,6 +66,7 @@ class Probe:
         intervention: how pixels are removed.
         logits: of the images, ``(B, C, *S)``, where they are known already.
         cues: planted cues ``(B, *S)``: the class index that a cue argues for, 0 where there is none.
+        fill_index: which of the intervention's fills each target gets, ``(N,)``; the one that works best unless told.
 
     """
 
@@ -68,6 +78,7 @@ class Probe:
         intervention: Intervention,
         logits: Tensor | None = None,
         cues: Tensor | None = None,
+        fill_index: Tensor | None = None,
     ) -> None:
         self.model = model
         # A tensor made under inference_mode takes no part in autograd; its clone does.
@@ -77,12 +88,13 @@ class Probe:
         #: Seconds of shared work that an asker used but did not wait for, because it had been done before.
         self.borrowed = 0.0
         self._logits = logits
+        self._fill_index = fill_index
         self.cues = cues
         self._shared: dict[Hashable, tuple[Any, float]] = {}
 
     def at(self, images: Tensor) -> "Probe":
-        """The same targets and intervention at other images ``(B, channels, *S)``."""
-        return Probe(self.model, images, self.targets, self.intervention, cues=self.cues)
+        """The same targets, fills and intervention at other images ``(B, channels, *S)``."""
+        return Probe(self.model, images, self.targets, self.intervention, cues=self.cues, fill_index=self.fill_index)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What ``make`` gives, made for the first asker of ``key`` alone; later ones are charged its seconds as well."""
@@ -134,48 +146,44 @@ class Probe:
 
     @cached_property
     def filled(self) -> Tensor:
-        """The images with everything removed, ``(B, channels, *S)``."""
-        return self.intervention.fill(self.images)
+        """The images with everything removed by each of F fills, ``(F, B, channels, *S)``."""
+        return torch.stack([fill(self.images) for fill in self.intervention.fills])
+
+    @cached_property
+    def fill_index(self) -> Tensor:
+        """Which fill each target gets, ``(N,)``: the one that leaves the least of its score; the first of equals."""
+        if self._fill_index is not None:
+            return self._fill_index
+        if len(self.intervention.fills) == 1:
+            return torch.zeros_like(self.targets.image_index)
+        return _coarse(self._filled_scores).argmin(dim=0)
 
     @cached_property
     def filled_score(self) -> Tensor:
         """S of each target when its whole image is filled, ``(N,)`` in [0, 1]."""
-        logits = forward(self.model, self.filled, self.intervention.max_batch)
-        return target_score(logits[self.targets.image_index], self.targets)
+        return self._filled_scores.gather(0, self.fill_index[None])[0]
 
-    @cached_property
-    def counts(self) -> Tensor:
-        """How many pixels are removed at each point of a curve, ``(K,)`` from 0 to all."""
-        # Quadratic: good maps change the score early, where even points would be too few.
-        nodes = torch.linspace(0, 1, self.intervention.steps + 2, dtype=torch.float64) ** 2
-        pixels = self.targets.region[0].numel()
-        counts: Tensor = (nodes * pixels).round().long().unique()
-        return counts.to(self.images.device)
-
-    @property
-    def fractions(self) -> Tensor:
-        """The share of pixels removed at each point of a curve, ``(K,)`` float64, from 0 to 1."""
-        return self.counts.double() / self.counts[-1]
-
-    def deletion_curve(self, attribution: Tensor) -> Tensor:
-        """S with the most attributed pixels filled, over S(x): ``(N, K)`` at :attr:`fractions`.
+    def deletion_curve(self, attribution: Tensor, steps: int | None = None) -> Curve:
+        """S with the most attributed pixels filled, over S(x).
 
         Args:
             attribution: ``(N, *S)``; ties are broken by place.
+            steps: points between the ends; the intervention's unless told.
 
         """
         filled_at_least = self._ranks(attribution)
-        return self._curve(lambda n, count: filled_at_least[n] < count, (self.score, self.filled_score))
+        return self._curve(lambda n, count: filled_at_least[n] < count, (self.score, self.filled_score), steps)
 
-    def insertion_curve(self, attribution: Tensor) -> Tensor:
-        """S with all pixels filled but the most attributed, over S(x): ``(N, K)`` at :attr:`fractions`.
+    def insertion_curve(self, attribution: Tensor, steps: int | None = None) -> Curve:
+        """S with all pixels filled but the most attributed, over S(x).
 
         Args:
             attribution: ``(N, *S)``; ties are broken by place.
+            steps: points between the ends; the intervention's unless told.
 
         """
         shown_first = self._ranks(attribution)
-        return self._curve(lambda n, count: shown_first[n] >= count, (self.filled_score, self.score))
+        return self._curve(lambda n, count: shown_first[n] >= count, (self.filled_score, self.score), steps)
 
     def score_without(self, removed: Tensor) -> Tensor:
         """S of each target when ``removed`` ``(N, *S)`` bool is filled in its image, ``(N,)`` in [0, 1]."""
@@ -214,20 +222,37 @@ class Probe:
             value: what is read from logits ``(M, C, *S)`` for M targets; S unless told.
 
         """
-        # Which targets an image has, -1 where it has fewer than the fullest image.
-        rounds = self.targets.rounds()
-        of_image = torch.full((len(wanted), len(rounds)), -1, device=wanted.device)
-        for position, chosen in enumerate(rounds):
-            of_image[self.targets.image_index[chosen], position] = chosen
-        image, mask = (wanted & (of_image >= 0).any(dim=1, keepdim=True)).nonzero(as_tuple=True)
+        # An image is masked once for each of the fills that its targets have: a scene.
+        fills = len(self.intervention.fills)
+        scenes, scene_of = (self.targets.image_index * fills + self.fill_index).unique(return_inverse=True)
+        image_of, fill_of = scenes // fills, scenes % fills
+        # Which targets a scene has, -1 where it has fewer than the fullest.
+        turns = rounds(scene_of)
+        of_scene = torch.full((len(scenes), len(turns)), -1, device=wanted.device)
+        for position, chosen in enumerate(turns):
+            of_scene[scene_of[chosen], position] = chosen
+        scene, mask = wanted[image_of].nonzero(as_tuple=True)
         values = torch.zeros(len(self.targets), wanted.shape[1], device=wanted.device)
-        for rows in torch.arange(len(image), device=wanted.device).split(self.intervention.max_batch):
-            logits = self._masked_forward(image[rows], removed(image[rows], mask[rows]))
-            for position in range(len(rounds)):
-                target = of_image[image[rows], position]
+        for rows in torch.arange(len(scene), device=wanted.device).split(self.intervention.max_batch):
+            image = image_of[scene[rows]]
+            logits = self._masked_forward(image, fill_of[scene[rows]], removed(image, mask[rows]))
+            for position in range(len(turns)):
+                target = of_scene[scene[rows], position]
                 has = (target >= 0).nonzero()[:, 0]
                 values[target[has], mask[rows][has]] = value(logits[has], self.targets[target[has]]).float()
         return values
+
+    @cached_property
+    def _filled_scores(self) -> Tensor:
+        """S of each target when its whole image is filled by each fill, ``(F, N)``."""
+        return torch.stack(
+            [
+                target_score(
+                    forward(self.model, filled, self.intervention.max_batch)[self.targets.image_index], self.targets
+                )
+                for filled in self.filled
+            ]
+        )
 
     def _ranks(self, attribution: Tensor) -> Tensor:
         order = attribution.flatten(1).argsort(dim=1, descending=True, stable=True)
@@ -235,15 +260,20 @@ class Probe:
         place = torch.arange(order.shape[1], device=order.device).expand_as(order)
         return ranks.scatter_(1, order, place).view(attribution.shape)
 
-    def _curve(self, mask: Callable[[Tensor, Tensor], Tensor], ends: tuple[Tensor, Tensor]) -> Tensor:
-        targets, inner = len(self.targets), self.counts[1:-1]
+    def _curve(self, mask: Callable[[Tensor, Tensor], Tensor], ends: tuple[Tensor, Tensor], steps: int | None) -> Curve:
         shape = (-1, *[1] * (self.images.ndim - 2))
-        between = self._masked_scores(
-            targets * len(inner),
-            lambda rows: rows // len(inner),
-            lambda rows: mask(rows // len(inner), inner[rows % len(inner)].view(shape)),
-        ).view(targets, len(inner))
-        return torch.cat([ends[0][:, None], between, ends[1][:, None]], dim=1) / self.reference[:, None]
+
+        def score(counts: Tensor) -> Tensor:
+            points = counts.shape[1]
+            scores = self._masked_scores(
+                counts.numel(),
+                lambda rows: rows // max(1, points),
+                lambda rows: mask(rows // points, counts.flatten()[rows].view(shape)),
+            )
+            return scores.view(counts.shape) / self.reference[:, None]
+
+        relative = (ends[0] / self.reference, ends[1] / self.reference)
+        return trace(score, relative, self.targets.region[0].numel(), steps or self.intervention.steps)
 
     def _masked_scores(
         self, count: int, target_of: Callable[[Tensor], Tensor], mask_of: Callable[[Tensor], Tensor]
@@ -251,16 +281,24 @@ class Probe:
         """S for ``count`` masked images; row i shows the image of target ``target_of(i)`` with ``mask_of(i)`` filled."""
 
         def score(rows: Tensor) -> Tensor:
-            these = self.targets[target_of(rows)]
-            return target_score(self._masked_forward(these.image_index, mask_of(rows)), these)
+            target = target_of(rows)
+            these = self.targets[target]
+            return target_score(self._masked_forward(these.image_index, self.fill_index[target], mask_of(rows)), these)
 
         return self._in_chunks(count, score)
 
     @torch.no_grad()
-    def _masked_forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        if mask.dtype is torch.bool:
-            return self.forward(torch.where(mask[:, None], self.filled[image], self.images[image]))
-        return self.forward(torch.lerp(self.images[image], self.filled[image], mask[:, None].to(self.images)))
+    def _masked_forward(self, image: Tensor, fill: Tensor, mask: Tensor) -> Tensor:
+        """Logits of M images, of each of which the share ``mask`` ``(M, *S)`` is filled by one of the fills."""
+        images, filled = self.images[image], self.filled[fill, image]
+        if len(self.intervention.fills) == 1:
+            return self.forward(self.intervention.fills[0].remove(images, mask, filled))
+        masked = torch.empty_like(images)
+        for place, one in enumerate(self.intervention.fills):
+            rows = (fill == place).nonzero()[:, 0]
+            if len(rows):
+                masked[rows] = one.remove(images[rows], mask[rows], filled[rows])
+        return self.forward(masked)
 
     def _scale_effects(self) -> list[tuple[Tensor, Tensor]]:
         return [(labels, self._effects_of(labels)) for labels in self.regions]
@@ -277,13 +315,18 @@ class Probe:
 
     def _in_chunks(self, count: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
         chunks = torch.arange(count, device=self.images.device).split(self.intervention.max_batch)
-        return torch.cat([compute(rows) for rows in chunks])
+        return torch.cat([compute(rows) for rows in chunks]) if count else self.images.new_zeros(0)
 
 
 @torch.no_grad()
 def forward(model: nn.Module, images: Tensor, max_batch: int) -> Tensor:
     """Logits ``(M, C, *S)`` of images ``(M, channels, *S)``, at most ``max_batch`` at a time and without gradients."""
     return torch.cat([logits_of(model(part), part.shape[2:]) for part in images.split(max_batch)])
+
+
+def _coarse(scores: Tensor) -> Tensor:
+    """Scores on a grid: rounding errors, which change with the batch, must not decide which is the lowest."""
+    return (scores * 1000).round()
 
 
 def now(device: torch.device) -> float:

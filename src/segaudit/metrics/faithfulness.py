@@ -1,8 +1,19 @@
 """Metrics of deletion and insertion curves; see :mod:`segaudit.functional.faithfulness`."""
 
+from typing import Any
+
 from torch import Tensor
 
-from segaudit.functional.faithfulness import deletion_auc, faithfulness_gap, fill_residual, insertion_auc
+from segaudit.functional.faithfulness import (
+    comprehensiveness,
+    deletion_auc,
+    faithfulness_gap,
+    fill_residual,
+    insertion_auc,
+    irof,
+    monotonicity,
+    sufficiency,
+)
 from segaudit.metrics.base import TargetMean
 
 
@@ -20,9 +31,9 @@ class DeletionAUC(TargetMean):
 
     higher_is_better = False
 
-    def update(self, deletion_curve: Tensor, fractions: Tensor) -> None:
+    def update(self, deletion_curve: Tensor, deletion_fractions: Tensor) -> None:
         """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
-        self.add(deletion_auc(deletion_curve, fractions))
+        self.add(deletion_auc(deletion_curve, deletion_fractions))
 
 
 class InsertionAUC(TargetMean):
@@ -30,9 +41,9 @@ class InsertionAUC(TargetMean):
 
     higher_is_better = True
 
-    def update(self, insertion_curve: Tensor, fractions: Tensor) -> None:
+    def update(self, insertion_curve: Tensor, insertion_fractions: Tensor) -> None:
         """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
-        self.add(insertion_auc(insertion_curve, fractions))
+        self.add(insertion_auc(insertion_curve, insertion_fractions))
 
 
 class FaithfulnessGap(TargetMean):
@@ -40,9 +51,71 @@ class FaithfulnessGap(TargetMean):
 
     higher_is_better = True
 
-    def update(self, deletion_curve: Tensor, insertion_curve: Tensor, fractions: Tensor) -> None:
+    def update(
+        self, deletion_curve: Tensor, deletion_fractions: Tensor, insertion_curve: Tensor, insertion_fractions: Tensor
+    ) -> None:
         """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
-        self.add(faithfulness_gap(deletion_curve, insertion_curve, fractions))
+        self.add(faithfulness_gap(deletion_curve, deletion_fractions, insertion_curve, insertion_fractions))
+
+
+class Comprehensiveness(TargetMean):
+    """Mean of :func:`segaudit.functional.comprehensiveness` over targets.
+
+    Args:
+        k: share of the image's pixels in (0, 1].
+        kwargs: of :class:`torchmetrics.Metric`.
+
+    """
+
+    higher_is_better = True
+
+    def __init__(self, k: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.k = k
+
+    def update(self, deletion_curve: Tensor, deletion_fractions: Tensor) -> None:
+        """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
+        self.add(comprehensiveness(deletion_curve, deletion_fractions, self.k))
+
+
+class Sufficiency(TargetMean):
+    """Mean of :func:`segaudit.functional.sufficiency` over targets.
+
+    Args:
+        k: share of the image's pixels in (0, 1].
+        kwargs: of :class:`torchmetrics.Metric`.
+
+    """
+
+    higher_is_better = False
+
+    def __init__(self, k: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.k = k
+
+    def update(self, insertion_curve: Tensor, insertion_fractions: Tensor) -> None:
+        """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
+        self.add(sufficiency(insertion_curve, insertion_fractions, self.k))
+
+
+class Monotonicity(TargetMean):
+    """Mean of :func:`segaudit.functional.monotonicity` over targets."""
+
+    higher_is_better = True
+
+    def update(self, insertion_curve: Tensor) -> None:
+        """Add curves ``(N, K)``."""
+        self.add(monotonicity(insertion_curve))
+
+
+class IROF(TargetMean):
+    """Mean of :func:`segaudit.functional.irof` over targets."""
+
+    higher_is_better = True
+
+    def update(self, region_deletion_curve: Tensor, region_deletion_fractions: Tensor) -> None:
+        """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
+        self.add(irof(region_deletion_curve, region_deletion_fractions))
 
 
 class FillResidual(TargetMean):

@@ -1,0 +1,84 @@
+"""Curves of S over the share of an image that is filled or shown, at few points that are placed where the curve bends."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+#: With fewer points than this there is nothing to refine.
+_LEAST_REFINED = 6
+#: Smaller changes of a curve do not decide where a point is placed: rounding errors, which change with the batch, must not.
+_RESOLUTION = 1e-3
+
+
+class Curve(NamedTuple):
+    """S of N targets at K points, both ends included, relative to S of the image.
+
+    Attributes:
+        values: ``(N, K)``; NaN where S of the image is too low for a relative value.
+        fractions: share of the pixels that is filled (deletion) or shown (insertion), ``(N, K)`` float64 from 0 to 1; a
+            place may come twice in an image of few pixels.
+        error: estimated error of the area under the curve, ``(N,)``: how much the last round of points moved it. 0 where
+            there was one round only.
+
+    """
+
+    values: Tensor
+    fractions: Tensor
+    error: Tensor
+
+
+def trace(score: Callable[[Tensor], Tensor], ends: tuple[Tensor, Tensor], pixels: int, steps: int) -> Curve:
+    """A curve at ``steps`` points between its ends, in up to three rounds.
+
+    The first third are quadratic, as good maps change the score early. Each later round puts points into the middle of
+    those intervals, for each target its own, where the curve leaves most in doubt: a monotone curve's area lies
+    within an interval's width times its change.
+
+    Args:
+        score: relative values ``(N, M)`` at numbers of pixels ``(N, M)``.
+        ends: values ``(N,)`` at no and at all pixels.
+        pixels: of the image.
+        steps: points between the ends; an image of few pixels has fewer.
+
+    """
+    device = ends[0].device
+    steps = min(steps, pixels - 1)
+    rounds = [steps] if steps < _LEAST_REFINED else [steps - 2 * (steps // 3), steps // 3, steps // 3]
+    counts = quadratic(rounds[0], pixels).to(device).expand(len(ends[0]), -1)
+    values = torch.cat([ends[0][:, None], score(counts[:, 1:-1]), ends[1][:, None]], dim=1)
+    area = torch.zeros_like(ends[0], dtype=torch.float64)
+    for place, more in enumerate(rounds[1:], start=1):
+        if place == len(rounds) - 1:
+            area = _area(values, counts)
+        middle = _doubtful(values, counts, more)
+        order = torch.cat([counts, middle], dim=1).argsort(dim=1, stable=True)
+        values = torch.cat([values, score(middle)], dim=1).gather(1, order)
+        counts = torch.cat([counts, middle], dim=1).gather(1, order)
+    error = (_area(values, counts) - area).abs() / pixels if len(rounds) > 1 else torch.zeros_like(area)
+    return Curve(values, counts.double() / pixels, error.float())
+
+
+def quadratic(steps: int, pixels: int) -> Tensor:
+    """Numbers of pixels ``(steps + 2,)`` int64 from 0 to all, dense at the beginning; fewer where they would coincide."""
+    nodes = torch.linspace(0, 1, steps + 2, dtype=torch.float64) ** 2
+    counts: Tensor = (nodes * pixels).round().long().unique()
+    return counts
+
+
+def _doubtful(values: Tensor, counts: Tensor, more: int) -> Tensor:
+    """Middles ``(N, more)`` of the intervals that leave most of the area in doubt; ties go to the first."""
+    width = counts.diff(dim=1)
+    change = (values.nan_to_num().double() / _RESOLUTION).round().diff(dim=1).abs()
+    # Half a step of the resolution more, so that wide intervals come first where nothing changes.
+    doubt = (width * (change + 0.5)).masked_fill(width < 2, -1.0)
+    chosen = doubt.argsort(dim=1, descending=True, stable=True)[:, :more]
+    middle = counts.gather(1, chosen) + width.gather(1, chosen) // 2
+    # Fewer intervals than points: the last place again, which costs a forward and changes nothing.
+    missing = more - middle.shape[1]
+    return torch.cat([middle, middle[:, -1:].expand(-1, missing)], dim=1) if missing else middle
+
+
+def _area(values: Tensor, counts: Tensor) -> Tensor:
+    return torch.trapezoid(values.double(), counts.double())

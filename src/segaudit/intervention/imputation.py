@@ -1,0 +1,40 @@
+"""What is left of the score when pixels are not filled but guessed from their neighbours."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from segaudit.intervention.fill import Fill, NoisyLinearFill
+from segaudit.intervention.probe import Intervention, Probe
+
+
+def road_curves(
+    probe: Probe, attribution: Tensor, shares: Sequence[float] = (0.2, 0.4, 0.6, 0.8), fill: Fill | None = None
+) -> tuple[Tensor, Tensor]:
+    """S over S(x) with the most, and with the least attributed pixels imputed (ROAD, Rong et al. 2022).
+
+    Args:
+        probe: the batch; its own fills are not used.
+        attribution: ``(N, *S)``; ties are broken by place.
+        shares: of the image's pixels that are imputed, each in (0, 1). Each costs two forwards a target.
+        fill: the imputer; :class:`segaudit.intervention.NoisyLinearFill` unless told.
+
+    Returns:
+        ``(N, J)`` each, a column a share; NaN where S(x) is too low.
+
+    Raises:
+        ValueError: if a share is not in (0, 1).
+
+    """
+    if not shares or not all(0 < share < 1 for share in shares):
+        raise ValueError(f"shares are parts of the image's pixels between 0 and 1, got {list(shares)}.")
+    imputing = Intervention(fill or NoisyLinearFill(), max_batch=probe.intervention.max_batch)
+    imputed = Probe(probe.model, probe.images, probe.targets, imputing, probe.logits)
+    # Place of each pixel in the order, the most attributed first.
+    place = attribution.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view(attribution.shape)
+    pixels = attribution[0].numel() if len(attribution) else 0
+    counts = [round(share * pixels) for share in shares]
+    most = [imputed.score_without(place < count) for count in counts]
+    least = [imputed.score_without(place >= pixels - count) for count in counts]
+    return torch.stack(most, dim=1) / probe.reference[:, None], torch.stack(least, dim=1) / probe.reference[:, None]

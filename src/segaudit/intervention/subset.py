@@ -1,0 +1,132 @@
+"""Sets of an image's regions, filled together: random ones, and those that a map ranks first."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from segaudit import noise
+from segaudit.intervention.probe import Probe
+from segaudit.target import Targets
+
+
+class Subsets(NamedTuple):
+    """M random sets of regions for each of B images.
+
+    Attributes:
+        labels: the region of each pixel, ``(B, *S)`` int64.
+        member: which of R regions each set has, ``(B, M, R)`` bool.
+        size: how many regions each set has, ``(M,)`` int64, the same for all images; an image of fewer regions gives all.
+
+    """
+
+    labels: Tensor
+    member: Tensor
+    size: Tensor
+
+
+def random_subsets(probe: Probe, shares: Sequence[float] = (0.1, 0.25, 0.5), draws: int = 16, seed: int = 0) -> Subsets:
+    """Draw random sets of regions: ``draws`` of each size, from the middle one of the intervention's scales.
+
+    They follow from each image's content and the seed, whatever else is in the batch. Regions, not pixels: single pixels
+    that are filled here and there are noise to a network, and hardly remove anything.
+
+    Args:
+        probe: the batch.
+        shares: sizes, as shares in (0, 1) of the number of regions that the scale is meant to have; at least one region.
+        draws: sets of each size. Each costs a forward an image, which serves all its targets.
+        seed: another seed, other sets.
+
+    Raises:
+        ValueError: if a share is not in (0, 1) or there are fewer than two draws to compare.
+
+    """
+    if not shares or not all(0 < share < 1 for share in shares):
+        raise ValueError(f"shares are sizes of sets between 0 and 1, got {list(shares)}.")
+    if draws < 2:
+        raise ValueError(f"draws must be at least 2, as sets of one size are compared with each other, got {draws}.")
+    key = ("random_subsets", tuple(shares), draws, seed)
+    return probe.once(key, lambda: _draw(probe, shares, draws, seed))
+
+
+def subset_effects(probe: Probe, sets: Subsets) -> Tensor:
+    """How far S falls, relative to S(x), when a set's regions are filled: ``(N, M)``; NaN where S(x) is too low.
+
+    Args:
+        probe: the batch.
+        sets: of its images.
+
+    """
+    regions = sets.labels.flatten(1)
+
+    def removed(image: Tensor, which: Tensor) -> Tensor:
+        return sets.member[image, which].gather(1, regions[image]).view(-1, *sets.labels.shape[1:])
+
+    return probe.fall(probe.sweep(sets.member.any(dim=2), removed))
+
+
+def subset_sums(attribution: Tensor, sets: Subsets, targets: Targets) -> Tensor:
+    """Sum of each map over each set's pixels, ``(N, M)`` float64; NaN for a map that is not finite.
+
+    Args:
+        attribution: ``(N, *S)``, signed.
+        sets: of the targets' images.
+        targets: N targets.
+
+    """
+    sums, _ = _region_sums(attribution, sets.labels[targets.image_index], sets.member.shape[2])
+    return (sets.member[targets.image_index].double() @ sums[:, :, None])[:, :, 0]
+
+
+def region_deletion_curve(probe: Probe, attribution: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
+    """S over S(x) as whole regions are filled, those first in which the map's mean is highest (Rieger, Hansen 2020).
+
+    Args:
+        probe: the batch; the regions are those of the middle one of the intervention's scales.
+        attribution: ``(N, *S)``; regions of equal means go in the order of their labels.
+        steps: points between the ends, evenly spaced over the regions; the intervention's unless told. No more than the
+            scale is meant to have regions; each costs a forward a target.
+
+    Returns:
+        The curve ``(N, K)``, from nothing (1) to everything filled, NaN where S(x) is too low, and the share of the image's
+        regions that are filled, ``(N, K)`` float64 from 0 to 1. A place may come twice in an image of few regions.
+
+    """
+    labels, count = _middle_scale(probe)
+    labels = labels[probe.targets.image_index]
+    sums, sizes = _region_sums(attribution, labels, int(labels.max()) + 1 if len(labels) else 1)
+    # Labels that an image does not use have no mean and come last.
+    order = (sums / sizes).where(sizes > 0, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    filled_at_least = order.argsort(dim=1).gather(1, labels.flatten(1)).view(labels.shape)
+    regions = (sizes > 0).sum(dim=1, keepdim=True)
+    steps = min(steps or probe.intervention.steps, count - 1)
+    filled = (torch.linspace(0, 1, steps + 2, dtype=torch.float64, device=labels.device) * regions).round()
+    shape = (-1, *[1] * (labels.ndim - 1))
+    between = [probe.score_without(filled_at_least < number.view(shape)) for number in filled[:, 1:-1].unbind(dim=1)]
+    scores = torch.stack([probe.score, *between, probe.filled_score], dim=1)
+    return scores / probe.reference[:, None], filled / regions
+
+
+def _draw(probe: Probe, shares: Sequence[float], draws: int, seed: int) -> Subsets:
+    labels, count = _middle_scale(probe)
+    size = torch.tensor([max(1, round(share * count)) for share in shares], device=labels.device).repeat_interleave(draws)
+    used = torch.zeros(len(labels), int(labels.max()) + 1, dtype=torch.bool, device=labels.device)
+    used.scatter_(1, labels.flatten(1), True)
+    # Regions come first, so that an image's numbers do not depend on how many regions others have.
+    order = noise.uniform(noise.image_keys(probe.images, seed), (used.shape[1], len(size))).mT
+    place = order.masked_fill(~used[:, None], torch.inf).argsort(dim=2, stable=True).argsort(dim=2)
+    return Subsets(labels, (place < size[:, None]) & used[:, None], size)
+
+
+def _middle_scale(probe: Probe) -> tuple[Tensor, int]:
+    """Labels ``(B, *S)`` of the images' regions, and about how many an image is meant to have."""
+    counts = probe.intervention.regions.counts
+    return probe.regions[len(counts) // 2], counts[len(counts) // 2]
+
+
+def _region_sums(attribution: Tensor, labels: Tensor, regions: int) -> tuple[Tensor, Tensor]:
+    """Sum of each map ``(N, *S)`` over each of its regions, and the region's pixels: ``(N, R)`` float64 each."""
+    values, flat = attribution.flatten(1).double(), labels.flatten(1)
+    zeros = values.new_zeros(len(values), regions)
+    return zeros.scatter_add(1, flat, values), zeros.scatter_add(1, flat, torch.ones_like(values))
