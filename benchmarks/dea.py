@@ -6,14 +6,14 @@
     python benchmarks/dea.py figure results/*.json --out docs/dea
 
 `measure` takes one target an image, the largest that can be scored, and writes the deletion and insertion AUC of every
-map of every image; `report` prints Markdown tables of means, paired differences and their 95 % intervals by bootstrap over
-images. docs/dea.md shows what came out.
+map of every image, some of them under a second fill; `report` prints Markdown tables of means, paired differences and their
+95 % intervals by bootstrap over images. docs/dea.md shows what came out.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -45,9 +45,9 @@ from segaudit.attribution import (
     XGradCAM,
     attribution_context,
 )
-from segaudit.attribution.fusion import equal_mass, fuse
+from segaudit.attribution.fusion import equal_mass, fuse, short_gap
 from segaudit.functional import deletion_auc, insertion_auc
-from segaudit.intervention import Intervention, Probe, SuperpixelRegions
+from segaudit.intervention import Fill, Intervention, NoiseFill, Probe, SuperpixelRegions
 from segaudit.target import Targets, TargetSelector
 
 SOURCES: dict[str, Explainer] = {
@@ -69,87 +69,104 @@ SOURCES: dict[str, Explainer] = {
     "ablation_cam": AblationCAM(channels=8),
 }
 #: What each term of the fusion is worth is asked with these, and with a source that knows nothing.
-ABLATED = {name: SOURCES[name] for name in ("saliency", "integrated_gradients", "guided_backprop", "seg_grad_cam")} | {
-    "random": Random()
-}
+ABLATED = {name: SOURCES[name] for name in ("saliency", "integrated_gradients", "seg_grad_cam")} | {"random": Random()}
+#: Sources whose maps are judged under another fill than the one that DEA has seen as well.
+OTHER_FILL = ("saliency", "input_x_gradient", "integrated_gradients", "seg_grad_cam")
 SCALES = (24, 64, 140)
-#: Forwards that DEA takes beside the sweep: the source twice, a backward pass counted as two forwards.
-DEARER = {"saliency": 6, "integrated_gradients": 48}
+#: DEA on these scales beside region effects on those: the latter take more forwards.
+PAIRS = (((24,), (24, 64)), ((24, 64), (24, 140)), ((24, 64, 140), (24, 64, 200)))
+#: Forwards of a source, a backward pass counted as two.
+COST = {"saliency": 3, "integrated_gradients": 24}
+
+Form = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def top_scaled(values: Tensor) -> Tensor:
-    positive = values.clamp_min(0)
-    top = positive.flatten(1).amax(dim=1).view(-1, 1, 1)
-    return positive / top.where(top > 0, 1)
+def positive(gradient: Tensor, effects: Tensor, weight: Tensor) -> Tensor:
+    return fuse(gradient.clamp_min(0), effects.clamp_min(0), weight)
 
 
-def agreement(g: Tensor, i: Tensor) -> Tensor:
-    return 2 * g * i / (g.square() + i.square()).clamp_min(torch.finfo(g.dtype).tiny)
+def plain_sum(gradient: Tensor, effects: Tensor, weight: Tensor) -> Tensor:
+    weight = weight.view(-1, 1, 1)
+    return weight * equal_mass(gradient) + (1 - weight) * equal_mass(effects)
 
 
-#: By name: a map (N, *S) from gradient evidence, the effect maps of the scales, and the reliability (N, 1, 1).
-VARIANTS: dict[str, Callable[[Tensor, list[Tensor], Tensor], Tensor]] = {
-    "full": lambda g, e, s: fuse(g, torch.stack(e).mean(dim=0), s.flatten()),
-    "no reliability (s = 1)": lambda g, e, s: fuse(g, torch.stack(e).mean(dim=0), torch.ones(len(g))),
-    "no cross term (g + i)": lambda g, e, s: s * equal_mass(g) + equal_mass(sum(e)),  # type: ignore[arg-type]
-    "cross term alone (√(g·i))": lambda g, e, s: (s * equal_mass(g) * equal_mass(sum(e))).sqrt(),  # type: ignore[arg-type]
-    "cross term weighed by agreement w": lambda g, e, s: _weighed(s * equal_mass(g), equal_mass(sum(e))),  # type: ignore[arg-type]
-    "scaled by the largest value": lambda g, e, s: _power_mean(s * top_scaled(g), top_scaled(sum(e))),  # type: ignore[arg-type]
-    "one scale (64)": lambda g, e, s: fuse(g, e[1], s.flatten()),
-    "design's s·w·√(g·i) + i/4": lambda g, e, s: _design(top_scaled(g), top_scaled(sum(e)), s),  # type: ignore[arg-type]
+def geometric(gradient: Tensor, effects: Tensor, _: Tensor) -> Tensor:
+    return (gradient.clamp_min(0) * effects.clamp_min(0)).sqrt()
+
+
+def design(gradient: Tensor, effects: Tensor, _: Tensor) -> Tensor:
+    """w·√(g·i) + i/4 with w = 2·g·i / (g² + i²), both scaled by their largest value."""
+    g, i = (v.clamp_min(0) / v.flatten(1).amax(dim=1).clamp_min(1e-12).view(-1, 1, 1) for v in (gradient, effects))
+    agreement = 2 * g * i / (g.square() + i.square()).clamp_min(torch.finfo(g.dtype).tiny)
+    return agreement * (g * i).sqrt() + i / 4
+
+
+#: By name: the form of the fusion, which scales it sees, and the weight where it is not measured.
+VARIANTS: dict[str, tuple[Form, slice, float | None]] = {
+    "full": (fuse, slice(3), None),
+    "λ = 1/2, not measured": (fuse, slice(3), 0.5),
+    "no agreement (weighted sum)": (plain_sum, slice(3), None),
+    "agreement alone (√(g·i))": (geometric, slice(3), 0.5),
+    "no signs (positive parts)": (positive, slice(3), None),
+    "one scale (64)": (fuse, slice(1, 2), None),
+    "design's w·√(g·i) + i/4": (design, slice(3), 0.5),
 }
-
-
-def _weighed(g: Tensor, i: Tensor) -> Tensor:
-    return g + i + 2 * agreement(g, i) * (g * i).sqrt()
-
-
-def _power_mean(g: Tensor, i: Tensor) -> Tensor:
-    return (g.sqrt() + i.sqrt()).square()
-
-
-def _design(g: Tensor, i: Tensor, s: Tensor) -> Tensor:
-    return s * agreement(g, i) * (g * i).sqrt() + i / 4
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Write one row an image and map."""
+    """Write one row an image, map and fill."""
     model = trained(arguments.network, arguments.data, arguments.root, arguments.weights)
     rows: list[dict[str, object]] = []
-    started = time.perf_counter()
+    started, found = time.perf_counter(), 0
     for batch in batches(datamodule(arguments.data, arguments.root)):
-        probe, ids, cues = scored_targets(model, batch, arguments.data, list(SCALES))
-        found = {row["image"] for row in rows}
-        if len(found) >= arguments.images:
+        if found >= arguments.images:
             break
+        probe, ids, cues = scored_targets(model, batch, arguments.data)
         if not len(ids):
             continue
+        ids, keep = ids[: arguments.images - found], slice(arguments.images - found)
+        probe, cues = probe_of(model, probe.images[keep], probe.targets[keep]), cues[keep]
+        other = probe_of(model, probe.images, probe.targets, fill=NoiseFill())
         with attribution_context(model):
-            maps = all_maps(probe, len(found) < arguments.ablated)
-            for name, values in maps.items():
-                deletion = deletion_auc(probe.deletion_curve(values), probe.fractions)
-                insertion = insertion_auc(probe.insertion_curve(values), probe.fractions)
-                mass = equal_mass(values)
+            for name, (values, forwards, weight) in all_maps(probe, found < arguments.ablated).items():
+                mass = values.clamp_min(0)
                 share = (mass * cues).flatten(1).sum(dim=1) / mass.flatten(1).sum(dim=1)
-                for image, d, i, c in zip(ids, deletion.tolist(), insertion.tolist(), share.tolist(), strict=True):
-                    rows.append({"image": image, "map": name, "deletion": d, "insertion": i, "cue_mass": c})
-        print(f"{len(found) + len(ids)} images, {time.perf_counter() - started:.0f} s", flush=True)
-    chosen = list(dict.fromkeys(row["image"] for row in rows))[: arguments.images]
+                columns = {"weight": weight, "cue_mass": share, "forwards": forwards, **areas(probe, values)}
+                if judged_twice(name):
+                    columns |= {f"{key}_noise": value for key, value in areas(other, values).items()}
+                for k, image in enumerate(ids):
+                    rows.append({"image": image, "map": name} | {key: float(v[k]) for key, v in columns.items()})
+        found += len(ids)
+        print(f"{found} images, {time.perf_counter() - started:.0f} s", flush=True)
     Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
-    kept = [row for row in rows if row["image"] in set(chosen)]
-    Path(arguments.out).write_text(json.dumps({"data": arguments.data, "network": arguments.network, "rows": kept}))
+    Path(arguments.out).write_text(json.dumps({"data": arguments.data, "network": arguments.network, "rows": rows}))
 
 
-def scored_targets(
-    model: nn.Module, batch: dict[str, Tensor], data: str, scales: list[int]
-) -> tuple[Probe, list[str], Tensor]:
+def judged_twice(name: str) -> bool:
+    return name == f"region_effects {SCALES}" or name.removeprefix("dea ") in OTHER_FILL
+
+
+def areas(probe: Probe, values: Tensor) -> dict[str, Tensor]:
+    deletion, insertion = probe.deletion_curve(values), probe.insertion_curve(values)
+    return {
+        "deletion": deletion_auc(deletion.values, deletion.fractions),
+        "insertion": insertion_auc(insertion.values, insertion.fractions),
+    }
+
+
+def probe_of(
+    model: nn.Module, images: Tensor, targets: Targets, scales: Sequence[int] = SCALES, fill: Fill | None = None
+) -> Probe:
+    return Probe(model, images, targets, Intervention(fill, SuperpixelRegions(list(scales)), steps=8, max_batch=32))
+
+
+def scored_targets(model: nn.Module, batch: dict[str, Tensor], data: str) -> tuple[Probe, list[str], Tensor]:
     """A probe with the largest target of each image that can be scored, the images' names and the targets' cues."""
     selector = TargetSelector(min_area=0.02 if data == "camvid" else 0.005, classes=None if data == "camvid" else [1, 2, 3])
     images = batch["image"]
-    intervention = Intervention(regions=SuperpixelRegions(scales), steps=8, max_batch=32)
     with torch.no_grad():
         every = selector(model(images))
-        probe = Probe(model, images, every, intervention)
+        probe = probe_of(model, images, every)
         usable = every[(probe.score >= 0.05) & (probe.filled_score <= 0.5 * probe.score)]
     # Largest first, then the first of each image.
     order = usable.area.argsort(descending=True, stable=True)
@@ -158,40 +175,51 @@ def scored_targets(
     kept = largest.image_index
     targets = Targets(torch.arange(len(kept)), largest.class_index, largest.region)
     cues = batch["cue"][kept] == targets.class_index.view(-1, 1, 1) if "cue" in batch else torch.zeros_like(targets.region)
-    return Probe(model, images[kept], targets, intervention), [batch["id"][k] for k in kept.tolist()], cues
+    return probe_of(model, images[kept], targets), [batch["id"][k] for k in kept.tolist()], cues
 
 
-def all_maps(probe: Probe, ablate: bool) -> dict[str, Tensor]:
-    """Every map by name."""
-    effects = [one for _, one in probe.scale_effects()]
-    maps = {f"region_effects {'+'.join(map(str, SCALES[:k]))}": torch.stack(effects[:k]).mean(dim=0) for k in (1, 2, 3)}
-    # About as many forwards as DEA on saliency takes.
-    for scales in ([30], [24, 70]):
-        maps[f"region_effects {'+'.join(map(str, scales))}"] = _effects(probe, scales)
-    maps["target_mask"] = TargetMask().explain(probe)
-    maps["random"] = Random().explain(probe)
+def all_maps(probe: Probe, ablate: bool) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+    """Every map by name, with the forwards and the weight of each target, (N,), NaN where there are none to tell."""
+    unknown = torch.full((len(probe.targets),), torch.nan)
+    by_scale: dict[int, tuple[Tensor, Tensor]] = {}
+    for scale in sorted({scale for pair in PAIRS for scales in pair for scale in scales}):
+        one = probe_of(probe.model, probe.images, probe.targets, [scale])
+        ((labels, effects),) = one.scale_effects()
+        by_scale[scale] = effects, torch.tensor([float(len(row.unique())) for row in labels])
+
+    def swept(scales: Sequence[int]) -> tuple[Tensor, Tensor]:
+        effects, forwards = zip(*(by_scale[scale] for scale in scales), strict=True)
+        return torch.stack(effects).mean(dim=0), torch.stack(forwards).sum(dim=0)
+
+    maps = {
+        "target_mask": (TargetMask().explain(probe), unknown, unknown),
+        "random": (Random().explain(probe), unknown, unknown),
+    }
+    for scales in dict.fromkeys([(24,), *(scales for pair in PAIRS for scales in pair)]):
+        maps[f"region_effects {scales}"] = (*swept(scales), unknown)
     for name, source in SOURCES.items():
         gradient = source.explain(probe)
-        reliability = DEA(source).reliability(probe, gradient)
-        maps[name] = gradient
-        maps[f"dea {name}"] = fuse(gradient, torch.stack(effects).mean(dim=0), reliability)
-        if name in ("saliency", "integrated_gradients"):
-            for k in (1, 2):
-                label = "+".join(map(str, SCALES[:k]))
-                maps[f"dea {name} {label}"] = fuse(gradient, torch.stack(effects[:k]).mean(dim=0), reliability)
+        maps[name] = gradient, unknown, unknown
+        for scales in [pair[0] for pair in PAIRS] if name in COST else [SCALES]:
+            effects, forwards = swept(scales)
+            weight = DEA().weight(probe, gradient, effects)
+            label = f"dea {name}" if scales == SCALES else f"dea {name} {scales}"
+            maps[label] = fuse(gradient, effects, weight), forwards + COST.get(name, torch.nan) + 36, weight
     if ablate:
         for name, source in ABLATED.items():
             gradient = source.explain(probe)
-            # A map that is drawn anew for each image: what a source that follows noise does.
-            reliability = DEA(source).reliability(probe, gradient).view(-1, 1, 1)
-            for variant, make in VARIANTS.items():
-                maps[f"ablation {name}: {variant}"] = make(gradient, effects, reliability)
-    return {name: values.detach() for name, values in maps.items()}
+            for variant, (form, chosen, fixed) in VARIANTS.items():
+                effects = torch.stack([by_scale[scale][0] for scale in SCALES[chosen]]).mean(dim=0)
+                weight = torch.full_like(unknown, fixed or 0) if fixed else measured(probe, form, gradient, effects)
+                maps[f"ablation {name}: {variant}"] = form(gradient, effects, weight), unknown, weight
+    return {name: (values.detach(), forwards, weight) for name, (values, forwards, weight) in maps.items()}
 
 
-def _effects(probe: Probe, scales: list[int]) -> Tensor:
-    intervention = Intervention(regions=SuperpixelRegions(scales), max_batch=32)
-    return Probe(probe.model, probe.images, probe.targets, intervention, probe.logits).effect_map()
+def measured(probe: Probe, form: Form, gradient: Tensor, effects: Tensor) -> Tensor:
+    """The weight that DEA would choose, for any form."""
+    candidates = torch.tensor(DEA().weights)
+    gaps = [short_gap(probe, form(gradient, effects, weight.expand(len(gradient)))) for weight in candidates]
+    return candidates[torch.stack(gaps).argmax(dim=0)]
 
 
 class Results:
@@ -200,26 +228,23 @@ class Results:
     def __init__(self, path: str) -> None:
         content = json.loads(Path(path).read_text())
         self.title = f"{content['data']}, {content['network']}"
-        self.values: dict[str, dict[str, tuple[float, float, float]]] = {}
+        self.values: dict[str, dict[str, dict[str, float]]] = {}
         for row in content["rows"]:
-            d, i = row["deletion"], row["insertion"]
-            self.values.setdefault(row["map"], {})[row["image"]] = (d, i - d, row["cue_mass"])
+            for end in ("", "_noise"):
+                if f"deletion{end}" in row:
+                    row[f"gap{end}"] = row[f"insertion{end}"] - row[f"deletion{end}"]
+            self.values.setdefault(row["map"], {})[row["image"]] = row
 
-    def forwards(self, scales: str) -> int:
-        """How many regions an image is cut into: superpixels come out at about the number that is asked for."""
-        size = (128, 160) if self.title.startswith("camvid") else (64, 64)
-        noise = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-        regions = SuperpixelRegions([int(count) for count in scales.split("+")])
-        return sum(len(labels.unique()) for labels in regions(noise))
+    def mean(self, name: str, what: str) -> float:
+        return float(torch.tensor([row[what] for row in self.values[name].values()], dtype=torch.float64).nanmean())
 
-    def mean(self, name: str, what: int) -> float:
-        return float(torch.tensor([v[what] for v in self.values[name].values()]).nanmean())
-
-    def difference(self, one: str, other: str, what: int) -> tuple[float, float, float]:
+    def difference(self, one: str, other: str, what: str) -> tuple[float, float, float]:
         """Mean of ``one`` less ``other`` over the images that both have, and its 95 % interval."""
         pairs = [(self.values[one][k][what], v[what]) for k, v in self.values[other].items() if k in self.values[one]]
         a = torch.tensor(pairs, dtype=torch.float64)
         change = (a[:, 0] - a[:, 1])[a.isfinite().all(dim=1)]
+        if not len(change):
+            return (torch.nan,) * 3
         generator = torch.Generator().manual_seed(0)
         draws = torch.randint(len(change), (4000, len(change)), generator=generator)
         low, high = change[draws].mean(dim=1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
@@ -227,7 +252,8 @@ class Results:
 
 
 def _interval(value: tuple[float, float, float]) -> str:
-    return f"{value[0]:+.3f} [{value[1]:+.3f}, {value[2]:+.3f}]"
+    digits = 3 if abs(value[0]) >= 0.002 else 4
+    return f"{value[0]:+.{digits}f} [{value[1]:+.{digits}f}, {value[2]:+.{digits}f}]"
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -237,40 +263,48 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def _report(results: Results) -> None:
-    def both(name: str) -> str:
-        return f"{results.mean(name, 0):.3f} / {results.mean(name, 1):.3f}"
+    def both(name: str, end: str = "") -> str:
+        return f"{results.mean(name, f'deletion{end}'):.3f} / {results.mean(name, f'gap{end}'):.3f}"
 
-    mask = results.mean("target_mask", 0)
-    labels = ["+".join(map(str, SCALES[:k])) for k in (1, 2, 3)]
+    mask, effects = results.mean("target_mask", "deletion"), f"region_effects {SCALES}"
     print(f"\n### {results.title}, {len(results.values['target_mask'])} images\n")
-    print(f"Deletion AUC / gap: target mask {both('target_mask')}, random {both('random')}.\n")
-    _head("source", "alone", "DEA on it", "gap better by", "deletion better by", "holds")
+    print(
+        f"Deletion AUC / gap: target mask {both('target_mask')}, random {both('random')}, region effects {both(effects)}.\n"
+    )
+    _head(
+        "source", "alone", "DEA on it", "mean λ", "gap better by", "deletion better by", "holds", "gap over region effects"
+    )
     for name in SOURCES:
-        gap, deletion = results.difference(f"dea {name}", name, 1), results.difference(name, f"dea {name}", 0)
-        holds = gap[0] > 0 and (deletion[0] > 0 or results.mean(name, 0) < mask)
-        _row(name, both(name), both(f"dea {name}"), _interval(gap), _interval(deletion), "yes" if holds else "**no**")
+        dea = f"dea {name}"
+        gap, deletion = results.difference(dea, name, "gap"), results.difference(name, dea, "deletion")
+        holds = gap[0] > 0 and (deletion[0] > 0 or results.mean(name, "deletion") < mask)
+        over = _interval(results.difference(dea, effects, "gap"))
+        weight = f"{results.mean(dea, 'weight'):.2f}"
+        _row(name, both(name), both(dea), weight, _interval(gap), _interval(deletion), "yes" if holds else "**no**", over)
     print()
-    _head("regions", "forwards", "region effects", "DEA on saliency, 6 more", "gap better by")
-    for k, label in enumerate(labels, start=1):
-        effects, dea = f"region_effects {label}", "dea saliency" if k == len(SCALES) else f"dea saliency {label}"
-        gap = _interval(results.difference(dea, effects, 1))
-        _row(label, results.forwards(label), both(effects), both(dea), gap)
+    _head("DEA", "forwards", "deletion / gap", "region effects", "forwards", "deletion / gap", "gap better by")
+    for source in COST:
+        for fused, alone in PAIRS:
+            dea = f"dea {source}" if fused == SCALES else f"dea {source} {fused}"
+            other = f"region_effects {alone}"
+            cost = [f"{results.mean(name, 'forwards'):.0f}" for name in (dea, other)]
+            gap = _interval(results.difference(dea, other, "gap"))
+            _row(f"on {source}, {_plus(fused)}", cost[0], both(dea), _plus(alone), cost[1], both(other), gap)
     print()
-    _head("DEA", "region effects", "forwards", "gap better by")
-    for source, scales, effects in [
-        ("saliency", "24", "30"),
-        ("saliency", "24+64", "24+70"),
-        ("saliency", "24", labels[-1]),
-        ("saliency", "24+64", labels[-1]),
-        ("integrated_gradients", "24", labels[-1]),
-    ]:
-        gap = results.difference(f"dea {source} {scales}", f"region_effects {effects}", 1)
-        forwards = f"{results.forwards(scales) + DEARER[source]} against {results.forwards(effects)}"
-        _row(f"on {source} {scales}", effects, forwards, _interval(gap))
+    scored = sum(row["gap_noise"] == row["gap_noise"] for row in results.values[effects].values())
+    print(f"Judged under noise as the fill, which DEA has not seen ({scored} images can be scored):\n")
+    _head("source", "alone", "DEA on it", "gap better by", "gap over region effects")
+    for name in OTHER_FILL:
+        gaps = [_interval(results.difference(f"dea {name}", other, "gap_noise")) for other in (name, effects)]
+        _row(name, both(name, "_noise"), both(f"dea {name}", "_noise"), *gaps)
     print()
     _head("gap of the form", *ABLATED)
     for variant in VARIANTS:
-        _row(variant, *[f"{results.mean(f'ablation {name}: {variant}', 1):.3f}" for name in ABLATED])
+        _row(variant, *[f"{results.mean(f'ablation {name}: {variant}', 'gap'):.3f}" for name in ABLATED])
+
+
+def _plus(scales: Sequence[int]) -> str:
+    return "+".join(map(str, scales))
 
 
 def figure(arguments: argparse.Namespace) -> None:
@@ -278,7 +312,6 @@ def figure(arguments: argparse.Namespace) -> None:
     every = [Results(path) for path in arguments.results]
     data = list(dict.fromkeys(results.title.split(", ")[0] for results in every))
     marks, colours = dict(zip(NETWORKS, "os^", strict=True)), dict(zip(NETWORKS, ("C0", "C1", "C2"), strict=True))
-    labels = ["+".join(map(str, SCALES[:k])) for k in (1, 2, 3)]
     drawing = Figure(figsize=(4.4 * len(data), 7.6), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(drawing)
     for column, kind in enumerate(data):
@@ -286,16 +319,21 @@ def figure(arguments: argparse.Namespace) -> None:
         for results in (r for r in every if r.title.startswith(kind)):
             network = results.title.split(", ")[1]
             look = {"marker": marks[network], "color": colours[network]}
-            alone, fused = ([results.mean(prefix + name, 1) for name in SOURCES] for prefix in ("", "dea "))
+            alone, fused = ([results.mean(prefix + name, "gap") for name in SOURCES] for prefix in ("", "dea "))
             top.scatter(alone, fused, s=22, label=network, **look)
-            counts = [results.forwards(label) for label in labels]
-            for source, style in (("saliency", "-"), ("integrated_gradients", ":")):
-                names = [f"dea {source} {label}" for label in labels[:-1]] + [f"dea {source}"]
-                bottom.plot([n + DEARER[source] for n in counts], [results.mean(name, 1) for name in names], style, **look)
-            bottom.plot(counts, [results.mean(f"region_effects {label}", 1) for label in labels], "--", **look)
+            top.axhline(
+                results.mean(f"region_effects {SCALES}", "gap"), color=colours[network], linewidth=0.8, linestyle="--"
+            )
+            lines = {"-": "dea saliency", ":": "dea integrated_gradients", "--": "region_effects"}
+            for style, start in lines.items():
+                names = [f"{start} {SCALES[:k]}" for k in (1, 2, 3)]
+                names = [name if name in results.values else start for name in names]
+                forwards, gaps = ([results.mean(name, what) for name in names] for what in ("forwards", "gap"))
+                bottom.plot(forwards, gaps, style, **look)
         low, high = min(*top.get_xlim(), *top.get_ylim()), max(*top.get_xlim(), *top.get_ylim())
         top.plot([low, high], [low, high], color="grey", linewidth=0.8)
         top.set(title=kind, xlabel="gap of the source alone", ylabel="gap of DEA on it")
+        top.plot([], [], "--", color="grey", linewidth=0.8, label="region effects")
         top.legend(fontsize=8)
         bottom.set(xlabel="forwards an image (a backward pass counts as two)", ylabel="gap")
         for style, label in (("--", "region effects"), ("-", "DEA on saliency"), (":", "DEA on integrated gradients")):
@@ -324,7 +362,7 @@ def main() -> None:
     one.add_argument("--network", choices=NETWORKS, required=True)
     one.add_argument("--weights", default="runs/benchmarks", help="folder of the trained weights")
     one.add_argument("--images", type=int, default=40)
-    one.add_argument("--ablated", type=int, default=24, help="images for the ablation")
+    one.add_argument("--ablated", type=int, default=12, help="images for the ablation")
     one.add_argument("--threads", type=int, default=1)
     one.add_argument("--out", required=True)
     one.set_defaults(run=measure)

@@ -1,6 +1,7 @@
 """Region effects and DEA against slow references written from their docstrings; what they cost."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,11 +9,10 @@ import torch
 from _models import Counting, Lambda, Net, Threshold, images, logits_of, uneven_targets
 from torch import Tensor, nn
 
-from segaudit import noise
 from segaudit.attribution import DEA, IntegratedGradients, RegionEffects, Saliency
 from segaudit.attribution.context import attribution_context
 from segaudit.attribution.fusion import equal_mass
-from segaudit.intervention import ConstantFill, GridRegions, Intervention, MeanFill, Probe, Regions, SuperpixelRegions
+from segaudit.intervention import ConstantFill, Fill, GridRegions, Intervention, MeanFill, Probe, Regions, SuperpixelRegions
 from segaudit.target import Targets, TargetSelector, target_score
 
 
@@ -34,7 +34,7 @@ def slow_effects(model: nn.Module, x: Tensor, targets: Targets, intervention: In
     """One forward pass for each target, scale and region."""
     result = torch.zeros(targets.region.shape)
     scales = intervention.regions(x)
-    filled = intervention.fill(x)
+    filled = intervention.fills[0](x)
     for n in range(len(targets)):
         b, c, region = int(targets.image_index[n]), int(targets.class_index[n]), targets.region[n]
         before = slow_score(model, x[b], c, region)
@@ -74,7 +74,7 @@ def test_region_effects_are_captums_feature_ablation(regions: Regions) -> None:
     targets = uneven_targets(model, x)
     intervention = Intervention(regions=regions)
     maps = RegionEffects()(model, x, targets, intervention=intervention)
-    (labels,), filled = regions(x), intervention.fill(x)
+    (labels,), filled = regions(x), intervention.fills[0](x)
     for n in range(len(targets)):
         one, b = targets[n : n + 1], targets.image_index[n : n + 1]
 
@@ -152,81 +152,118 @@ def test_a_score_too_low_gives_no_effects() -> None:
     assert bool((maps[1].abs() < 1e-6).all())
 
 
-def pearson(a: list[float], b: list[float]) -> float:
-    ma, mb = sum(a) / len(a), sum(b) / len(b)
-    up = sum((p - ma) * (q - mb) for p, q in zip(a, b, strict=True))
-    down = math.sqrt(sum((p - ma) ** 2 for p in a) * sum((q - mb) ** 2 for q in b))
-    return up / down if down else 0.0
+def slow_equal_mass(values: Tensor) -> list[float]:
+    flat = [float(v) for v in values.flatten()]
+    mean = sum(abs(v) for v in flat) / len(flat)
+    return [v / mean if mean else 0.0 for v in flat]
+
+
+def slow_fuse(gradient: Tensor, effects: Tensor, weight: float) -> Tensor:
+    """Pixel by pixel: the signed power mean of exponent 1/2, both of mean absolute value 1."""
+    fused = []
+    for g, i in zip(slow_equal_mass(gradient), slow_equal_mass(effects), strict=True):
+        root = math.sqrt(weight) * math.copysign(math.sqrt(abs(g)), g)
+        root += math.sqrt(1 - weight) * math.copysign(math.sqrt(abs(i)), i)
+        fused.append(math.copysign(root**2, root))
+    return torch.tensor(fused).view(gradient.shape)
+
+
+def slow_area(model: nn.Module, x: Tensor, targets: Targets, n: int, values: Tensor, fill: Fill, insert: bool) -> float:
+    """Area under a curve of three points beside its ends, relative to S(x)."""
+    b, c, region = int(targets.image_index[n]), int(targets.class_index[n]), targets.region[n]
+    before = slow_score(model, x[b], c, region)
+    flat = values.flatten().tolist()
+    order = sorted(range(len(flat)), key=lambda p: (-flat[p], p))
+    points = []
+    for count in [round((k / 4) ** 2 * len(flat)) for k in range(5)]:
+        chosen = torch.zeros(len(flat), dtype=torch.bool)
+        chosen[order[:count]] = True
+        removed = (~chosen if insert else chosen).view(region.shape)
+        after = slow_score(model, torch.where(removed, fill(x)[b], x[b]), c, region)
+        points.append((count / len(flat), after / before))
+    return sum((q - p) * (v + w) / 2 for (p, v), (q, w) in pairwise(points))
 
 
 def slow_dea(
     model: nn.Module, x: Tensor, targets: Targets, intervention: Intervention, dea: DEA
 ) -> tuple[Tensor, list[float]]:
-    """Pixel by pixel: (√(s·g) + √i)², both positive parts of mean 1."""
+    """Of the fused maps of all weights that with the largest gap, of equals the first; and its weight."""
     source = dea.source(model, x, targets, intervention=intervention)
     effects = slow_effects(model, x, targets, intervention)
-    noisy = []
-    for draw in range(dea.draws):
-        jitter = noise.normal(noise.image_keys(x, draw + 1), x.shape[1:])
-        spread = torch.stack([image.flatten().std(correction=0) for image in x]).view(-1, 1, 1, 1)
-        noisy.append(dea.source(model, x + dea.level * spread * jitter, targets, intervention=intervention))
-    fused, reliabilities = torch.zeros_like(effects), []
+    fill = intervention.fills[0]
+    maps, weights = [], []
     for n in range(len(targets)):
-        found = [pearson(source[n].flatten().tolist(), maps[n].flatten().tolist()) for maps in noisy]
-        s = min(1.0, max(0.0, sum(found) / len(found))) if found else 1.0
-        reliabilities.append(s)
-        places = list(np.ndindex(*fused[n].shape))
-        mean_g = sum(max(0.0, float(source[n][place])) for place in places) / len(places)
-        mean_i = sum(max(0.0, float(effects[n][place])) for place in places) / len(places)
-        for place in places:
-            g = max(0.0, float(source[n][place])) / mean_g if mean_g > 0 else 0.0
-            i = max(0.0, float(effects[n][place])) / mean_i if mean_i > 0 else 0.0
-            fused[n][place] = (math.sqrt(s * g) + math.sqrt(i)) ** 2
-    return fused, reliabilities
+        best: tuple[int, float, Tensor] | None = None
+        for weight in dea.weights:
+            fused = slow_fuse(source[n], effects[n], weight)
+            areas = [slow_area(model, x, targets, n, fused, fill, insert) for insert in (True, False)]
+            gap = round((areas[0] - areas[1]) * 1e4)
+            if best is None or gap > best[0]:
+                best = gap, weight, fused
+        assert best is not None
+        weights.append(best[1])
+        maps.append(best[2])
+    return torch.stack(maps), weights
 
 
 @pytest.mark.parametrize(
     "dea",
-    [DEA(), DEA(draws=0), DEA(level=0.5, draws=3), DEA(IntegratedGradients(steps=4), level=0.3)],
-    ids=["default", "no draws", "noisy", "signed source"],
+    [
+        DEA(),
+        DEA(weights=[0.3]),
+        DEA(IntegratedGradients(steps=4)),
+        DEA(IntegratedGradients(steps=4), weights=[1.0, 0.5, 0.0]),
+    ],
+    ids=["default", "one weight", "signed source", "three weights"],
 )
 def test_dea_is_the_slow_reference(dea: DEA) -> None:
     model, x = Net(), images(size=(8, 7))
     targets = uneven_targets(model, x)
     intervention = Intervention(regions=GridRegions([2, 6]))
-    expected, reliabilities = slow_dea(model, x, targets, intervention, dea)
-    torch.testing.assert_close(dea(model, x, targets, intervention=intervention), expected, rtol=1e-4, atol=1e-5)
-    if dea.draws:
-        assert min(reliabilities) < 0.99  # the test would notice its absence
+    expected, weights = slow_dea(model, x, targets, intervention, dea)
+    torch.testing.assert_close(dea(model, x, targets, intervention=intervention), expected, rtol=1e-3, atol=1e-4)
+    assert len(dea.weights) == 1 or len(set(weights)) > 1  # the test would notice if they were not measured
 
 
-def test_dea_falls_back_to_the_intervention_where_gradients_are_silent_or_unstable() -> None:
+def test_one_weight_is_taken_as_it_is_and_its_ends_are_the_evidence() -> None:
+    model, x = Net(), images()
+    targets = uneven_targets(model, x)
+    intervention = Intervention(regions=GridRegions([6]))
+    effects = equal_mass(RegionEffects()(model, x, targets, intervention=intervention))
+    gradient = equal_mass(Saliency()(model, x, targets))
+    torch.testing.assert_close(DEA(weights=[0.0])(model, x, targets, intervention=intervention), effects)
+    torch.testing.assert_close(DEA(weights=[1.0])(model, x, targets, intervention=intervention), gradient)
+
+
+def test_dea_falls_back_to_the_intervention_where_gradients_are_silent_or_mislead() -> None:
     class Silent(Saliency):
         def attribute(self, probe: Probe) -> Tensor:
             return torch.zeros(probe.targets.region.shape)
 
-    class Erratic(Saliency):
+    class Misleading(Saliency):
         def attribute(self, probe: Probe) -> Tensor:
-            sign = 1 if torch.equal(probe.images, x) else -1
-            return sign * torch.linspace(-1, 1, probe.targets.region.numel()).view(probe.targets.region.shape)
+            return -probe.effect_map()
 
-    model, x = Net(), images()
-    targets = uneven_targets(model, x)
-    intervention = Intervention(regions=GridRegions([6]))
+    # Bright pixels, of which the cells from left to right hold more and more.
+    x, model = (torch.rand(3, 1, 12, 12) < torch.linspace(0.05, 0.95, 12)).float(), Threshold()
+    targets = TargetSelector(classes=[1])(model(x))
+    intervention = Intervention(ConstantFill(), GridRegions([9]))
     effects = equal_mass(RegionEffects()(model, x, targets, intervention=intervention))
-    for source in (Silent(), Erratic()):
+    for source in (Silent(), Misleading()):
         maps = DEA(source)(model, x, targets, intervention=intervention)
-        torch.testing.assert_close(maps, effects)
+        order = maps.flatten(1).argsort(dim=1, stable=True, descending=True)
+        assert torch.equal(order, effects.flatten(1).argsort(dim=1, stable=True, descending=True))
 
 
-def test_equal_evidence_is_boosted_to_twice_the_sum() -> None:
-    """g = i: as much again as both, (√i + √i)² = 4·i."""
+def test_equal_evidence_is_rewarded_most_at_equal_weights() -> None:
+    """g = i: (√λ + √(1 - λ))²·i, twice as much at λ = 1/2."""
     model, x = Net(), images()
     targets = uneven_targets(model, x)
     intervention = Intervention(regions=GridRegions([6]))
     effects = equal_mass(RegionEffects()(model, x, targets, intervention=intervention))
-    maps = DEA(RegionEffects(), draws=0)(model, x, targets, intervention=intervention)
-    torch.testing.assert_close(maps, 4 * effects)
+    for weight in (0.5, 0.1):
+        maps = DEA(RegionEffects(), weights=[weight])(model, x, targets, intervention=intervention)
+        torch.testing.assert_close(maps, (weight**0.5 + (1 - weight) ** 0.5) ** 2 * effects)
 
 
 def test_inside_a_region_the_gradients_order_the_pixels() -> None:
@@ -235,12 +272,27 @@ def test_inside_a_region_the_gradients_order_the_pixels() -> None:
     intervention = Intervention(regions=GridRegions([6]))
     gradient = Saliency()(model, x, targets)
     effects = RegionEffects()(model, x, targets, intervention=intervention)
-    maps = DEA(draws=0)(model, x, targets, intervention=intervention)
+    maps = DEA()(model, x, targets, intervention=intervention)
     for n in range(len(targets)):
         for effect in effects[n].unique():
             inside = effects[n] == effect
             order = gradient[n][inside].argsort()
             assert bool((maps[n][inside][order].diff() >= 0).all())
+
+
+def test_what_cannot_be_scored_does_not_move_the_others() -> None:
+    """A score too low gives no curves and no effects; its map is not finite, and the auditor says so."""
+    model, x = Net(), images()
+    targets = uneven_targets(model, x)
+    intervention = Intervention(regions=GridRegions([6]))
+    expected = DEA()(model, x, targets, intervention=intervention)
+    region = targets.region.clone()
+    region[1] = False
+    broken = Targets(targets.image_index, targets.class_index, region)
+    maps = DEA()(model, x, broken, intervention=intervention)
+    assert not bool(maps[1].isfinite().all())
+    others = [n for n in range(len(targets)) if n != 1]
+    torch.testing.assert_close(maps[others], expected[others])
 
 
 def test_one_instance_explains_a_probe_once() -> None:
@@ -253,30 +305,30 @@ def test_one_instance_explains_a_probe_once() -> None:
         first = source.explain(probe)
         asked = model.images
         assert source.explain(probe) is first
-        DEA(source, draws=0).explain(probe)
+        DEA(source, weights=[0.5]).explain(probe)
         assert model.images == asked
         Saliency().explain(probe)
     assert model.images == asked + len(x)
 
 
-def test_dea_costs_its_sources_and_shares_the_sweep() -> None:
+def test_dea_costs_its_source_and_six_forwards_a_weight_and_shares_the_sweep() -> None:
     x = images()
     targets = uneven_targets(Net(), x)
     model = Counting(Net())
     with attribution_context(model):
         probe = Probe(model, x, targets, Intervention(regions=GridRegions([4])), logits_of(Net(), x))
         RegionEffects().explain(probe)
+        assert float(probe.filled_score.sum()) > 0
         swept = model.images
-        DEA(draws=2).explain(probe)
-    assert model.images - swept == 3 * len(x)  # saliency on the image and on two noisy copies
-    assert probe.borrowed > 0  # but its share of the time is on its bill
+        DEA(weights=[0.2, 0.5, 0.8]).explain(probe)
+    assert model.images - swept == len(x) + 3 * 6 * len(targets)
+    assert probe.borrowed > 0  # but its share of the sweep's time is on its bill
 
 
-def test_draws_and_level_are_checked() -> None:
-    with pytest.raises(ValueError, match="draws must be at least 0, got -1"):
-        DEA(draws=-1)
-    with pytest.raises(ValueError, match=r"level is the noise over the image's standard deviation, above 0, got 0.0"):
-        DEA(level=0.0)
+@pytest.mark.parametrize("weights", [[], [0.5, 1.5], [-0.1]])
+def test_weights_are_checked(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"weights needs at least one number in \[0, 1\], got"):
+        DEA(weights=weights)
 
 
 def test_regions_that_do_not_matter_tie_exactly() -> None:
