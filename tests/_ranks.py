@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from _models import Net, images
-from _scores import SCORES, evidence
+from _scores import SCORES, evidence, pick
 
 from segaudit.auditor import Auditor
 from segaudit.intervention import GridRegions, Intervention
@@ -26,10 +26,6 @@ SHARES = {
     "empty last": ((0, 9), (9, 9)),
 }
 IMAGES = {"uneven": ((0, 4), (4, 6)), "empty": ((0, 6), (6, 6))}
-
-
-def pick(found: dict[str, torch.Tensor], names: tuple[str, ...], start: int, end: int) -> dict[str, torch.Tensor]:
-    return {k: found[k] if k == "fractions" else found[k][start:end] for k in names}
 
 
 def make_auditor() -> Auditor:
@@ -64,7 +60,7 @@ def work(rank: int, port: int, folder: str) -> None:
         for name, score in SCORES.items():
             metric = score.metric(**score.options)
             if end > start:
-                metric.update(**pick(found, score.evidence, start, end))
+                metric.update(**{k: pick(found, start, end)[k] for k in score.evidence})
             results[share, name] = [float(metric.compute()), float(metric.compute())]
     for share, parts in IMAGES.items():
         for named in (True, False):

@@ -1,44 +1,16 @@
 """The table of scores: function, class, evidence and a slow reference for each. A new score is tested by being listed."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
+import _scores_faithfulness
+import _scores_maps
 import numpy as np
 import torch
+from _slow import NAN, Score, places, slow_share, slow_spearman
 from torch import Tensor
 
 import segaudit.functional as functional
 import segaudit.metrics as metrics
-
-NAN = float("nan")
-
-
-@dataclass
-class Score:
-    """One row.
-
-    Attributes:
-        metric: the class.
-        function: takes the evidence in the order of ``evidence``.
-        evidence: names, in the order of the function's parameters.
-        slow: one target's value, by loops over Python numbers, written from the docstring.
-        options: of both.
-        higher_is_better: as in the design's table of scores.
-
-    """
-
-    metric: type[Any]
-    function: Callable[..., Tensor]
-    evidence: tuple[str, ...]
-    slow: Callable[..., float]
-    higher_is_better: bool | None
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-def places(array: np.ndarray) -> list[tuple[int, ...]]:
-    return list(np.ndindex(*array.shape))
 
 
 def slow_area(curve: np.ndarray, q: np.ndarray, floor: float) -> float:
@@ -58,8 +30,8 @@ def slow_insertion(curve: np.ndarray, q: np.ndarray) -> float:
     return slow_area(curve, q, curve[0])
 
 
-def slow_gap(deletion: np.ndarray, insertion: np.ndarray, q: np.ndarray) -> float:
-    return slow_insertion(insertion, q) - slow_deletion(deletion, q)
+def slow_gap(deletion: np.ndarray, q: np.ndarray, insertion: np.ndarray, p: np.ndarray) -> float:
+    return slow_insertion(insertion, p) - slow_deletion(deletion, q)
 
 
 def slow_dilate(region: np.ndarray, pixels: int) -> np.ndarray:
@@ -70,14 +42,6 @@ def slow_dilate(region: np.ndarray, pixels: int) -> np.ndarray:
                 grown[p] = True
                 break
     return grown
-
-
-def slow_share(a: np.ndarray, where: np.ndarray, needed: np.ndarray) -> float:
-    if not all(math.isfinite(a[p]) for p in places(a)) or not any(needed[p] for p in places(needed)):
-        return NAN
-    total = sum(max(0.0, float(a[p])) for p in places(a))
-    inside = sum(max(0.0, float(a[p])) for p in places(a) if where[p])
-    return inside / total if total > 0 else NAN
 
 
 def slow_leakage(a: np.ndarray, region: np.ndarray, tolerance: int = 0) -> float:
@@ -96,19 +60,6 @@ def slow_unsupported(
     return slow_share(a, where, region)
 
 
-def slow_ranks(values: list[float]) -> list[float]:
-    return [sum(w < v for w in values) + (sum(w == v for w in values) + 1) / 2 for v in values]
-
-
-def slow_spearman(a: list[float], b: list[float]) -> float:
-    if not all(math.isfinite(v) for v in (*a, *b)):
-        return NAN
-    ra, rb = slow_ranks(a), slow_ranks(b)
-    ma, mb = sum(ra) / len(ra), sum(rb) / len(rb)
-    down = math.sqrt(sum((v - ma) ** 2 for v in ra) * sum((v - mb) ** 2 for v in rb))
-    return sum((v - ma) * (w - mb) for v, w in zip(ra, rb, strict=True)) / down if down > 0 else NAN
-
-
 def slow_stability(a: np.ndarray, perturbed: np.ndarray, kept: np.ndarray) -> float:
     found = [slow_spearman(a.ravel().tolist(), p.ravel().tolist()) for p, k in zip(perturbed, kept, strict=True) if k]
     return sum(found) / len(found) if found else NAN
@@ -118,19 +69,28 @@ def slow_retention(kept: np.ndarray) -> float:
     return sum(bool(k) for k in kept) / len(kept)
 
 
+#: Evidence that is the same for all targets.
+COMMON = {"subset_size"}
+
 F, M = functional, metrics
 SCORES: dict[str, Score] = {
-    "deletion_auc": Score(M.DeletionAUC, F.deletion_auc, ("deletion_curve", "fractions"), slow_deletion, False),
-    "insertion_auc": Score(M.InsertionAUC, F.insertion_auc, ("insertion_curve", "fractions"), slow_insertion, True),
+    "deletion_auc": Score(M.DeletionAUC, F.deletion_auc, ("deletion_curve", "deletion_fractions"), slow_deletion, False),
+    "insertion_auc": Score(
+        M.InsertionAUC, F.insertion_auc, ("insertion_curve", "insertion_fractions"), slow_insertion, True
+    ),
     "faithfulness_gap": Score(
-        M.FaithfulnessGap, F.faithfulness_gap, ("deletion_curve", "insertion_curve", "fractions"), slow_gap, True
+        M.FaithfulnessGap,
+        F.faithfulness_gap,
+        ("deletion_curve", "deletion_fractions", "insertion_curve", "insertion_fractions"),
+        slow_gap,
+        True,
     ),
     "fill_residual": Score(
         M.FillResidual, F.fill_residual, ("score", "filled_score"), lambda s, f: float(f) / float(s), False
     ),
     "off_target_leakage": Score(M.OffTargetLeakage, F.off_target_leakage, ("attribution", "region"), slow_leakage, False),
-    "off_target_leakage_2": Score(
-        M.OffTargetLeakage, F.off_target_leakage, ("attribution", "region"), slow_leakage, False, {"tolerance": 2}
+    "off_target_leakage_1": Score(
+        M.OffTargetLeakage, F.off_target_leakage, ("attribution", "region"), slow_leakage, False, {"tolerance": 1}
     ),
     "unsupported_leakage": Score(
         M.UnsupportedLeakage, F.unsupported_leakage, ("attribution", "region", "effect_map"), slow_unsupported, False
@@ -150,6 +110,8 @@ SCORES: dict[str, Score] = {
         M.CueEffect, F.cue_effect, ("score", "score_without_cue"), lambda s, w: 1 - float(w) / float(s), None
     ),
     "seconds": Score(M.Seconds, lambda s: s, ("seconds",), float, False),
+    **_scores_faithfulness.ROWS,
+    **_scores_maps.ROWS,
 }
 
 
@@ -166,15 +128,16 @@ def evidence(n: int, size: tuple[int, ...] = (5, 4), seed: int = 0, awkward: boo
     fall[:, -1] *= 0.4
     rise[:, 0] = fall[:, -1]
     fall[:, 0] = rise[:, -1] = 1
-    fractions = rand(points).sort().values
-    fractions[0], fractions[-1] = 0, 1
+    fractions = rand(2, n, points).sort().values.double()
+    fractions[..., 0], fractions[..., -1] = 0, 1
     score = 0.2 + 0.8 * rand(n)
     flat = (n, *size)
     ties = (4 * torch.randn(n, *size, generator=g)).round() / 4
     found = {
         "deletion_curve": fall,
         "insertion_curve": rise,
-        "fractions": fractions.double(),
+        "deletion_fractions": fractions[0],
+        "insertion_fractions": fractions[1],
         "score": score,
         "filled_score": score * rand(n),
         "score_without_cue": score * rand(n),
@@ -186,6 +149,7 @@ def evidence(n: int, size: tuple[int, ...] = (5, 4), seed: int = 0, awkward: boo
         "cue": rand(*flat) < 0.3,
         "seconds": rand(n),
     }
+    found |= _scores_faithfulness.more_evidence(n, size, g) | _scores_maps.more_evidence(n, size, g)
     found["region"].flatten(1)[:, 0] = True
     found["cue"].flatten(1)[:, 1] = True
     found["kept"][:, 0] = True
@@ -206,11 +170,16 @@ def evidence(n: int, size: tuple[int, ...] = (5, 4), seed: int = 0, awkward: boo
 
 
 def slow_values(score: Score, found: dict[str, Tensor]) -> list[float]:
-    n = max(len(found[name]) for name in score.evidence if name != "fractions")
+    n = max(len(found[name]) for name in score.evidence if name not in COMMON)
     return [
-        score.slow(*(found[k].numpy() if k == "fractions" else found[k][i].numpy() for k in score.evidence), **score.options)
+        score.slow(*(found[k].numpy() if k in COMMON else found[k][i].numpy() for k in score.evidence), **score.options)
         for i in range(n)
     ]
+
+
+def pick(found: dict[str, Tensor], start: int, end: int) -> dict[str, Tensor]:
+    """The evidence for some of the targets."""
+    return {k: v if k in COMMON else v[start:end] for k, v in found.items()}
 
 
 def mean(values: list[float]) -> float:

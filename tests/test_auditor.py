@@ -47,7 +47,7 @@ EVERY_METRIC = [
 
 
 def every_explainer() -> list[Explainer]:
-    return [Saliency(), IntegratedGradients(3), SegGradCAM(), RegionEffects(), DEA(draws=1), Random(), TargetMask()]
+    return [Saliency(), IntegratedGradients(3), SegGradCAM(), RegionEffects(), DEA(), Random(), TargetMask()]
 
 
 def cues(x: Tensor) -> Tensor:
@@ -211,7 +211,7 @@ def test_scores_follow_from_their_parts() -> None:
     close("unsupported_leakage", unsupported_leakage(saliency, targets.region, effects))
     close("stability", stability(saliency, torch.stack(changed, dim=1), kept))
     with torch.no_grad():
-        close("deletion_auc", deletion_auc(probe.deletion_curve(saliency), probe.fractions))
+        close("deletion_auc", deletion_auc(*probe.deletion_curve(saliency)[:2]))
     shared = batch.scores[""]
     torch.testing.assert_close(shared["stability_retention"], kept.float().mean(dim=1))
     torch.testing.assert_close(shared["fill_residual"], probe.filled_score / probe.score)

@@ -9,6 +9,7 @@ if Path(__file__).with_name("callbacks").is_file():
         "the wheel."
     )
 
+from segaudit import statistics
 from segaudit.attribution import (
     DEA,
     Explainer,
@@ -44,4 +45,5 @@ __all__ = [
     "TargetMask",
     "TargetSelector",
     "Targets",
+    "statistics",
 ]

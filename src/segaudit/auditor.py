@@ -4,8 +4,9 @@ import inspect
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,12 +14,16 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from segaudit.attribution import Explainer, attribution_context
+from segaudit.attribution.randomise import randomised_maps
 from segaudit.functional.faithfulness import MAX_RESIDUAL
 from segaudit.intervention import Brightness, GaussianNoise, Intervention, Perturbation, Probe
+from segaudit.intervention.imputation import road_curves
 from segaudit.intervention.probe import MIN_SCORE, forward, now
+from segaudit.intervention.subset import random_subsets, region_deletion_curve, subset_effects, subset_sums
 from segaudit.metrics import TargetMean
 from segaudit.names import resolve_named
 from segaudit.output import predict
+from segaudit.statistics import Estimate, summary
 from segaudit.target import Targets, TargetSelector
 
 T = TypeVar("T")
@@ -209,6 +214,13 @@ class Auditor:
             counts[row["explainer"]].update(filter(None, row["reason"].split("; ")))
         return counts
 
+    def intervals(self, by_class: bool = False) -> dict[tuple[str | int, ...], Estimate]:
+        """Mean and 95 % interval by bootstrap over images, by (explainer, score), and class where asked for.
+
+        Under a process group every rank must call it; all get the same. See :func:`segaudit.statistics.summary`.
+        """
+        return summary(self.records(), by_class=by_class)
+
     @property
     def directions(self) -> dict[str, bool | None]:
         """Whether higher is better, by score."""
@@ -235,11 +247,12 @@ class Auditor:
                 "region": lambda: probe.targets.region,
                 "score": lambda: probe.reference,
                 "filled_score": lambda: probe.filled_score,
-                "fractions": lambda: probe.fractions,
                 "effect_map": probe.effect_map,
-                "kept": lambda: torch.stack([kept for kept, _ in perturbed], dim=1),
+                "kept": lambda: torch.stack([one.kept for one in perturbed], dim=1),
                 "cue": lambda: probe.cue,
                 "score_without_cue": lambda: _score_without(probe, probe.cue),
+                "subset_effect": lambda: subset_effects(probe, random_subsets(probe)),
+                "subset_size": lambda: random_subsets(probe).size,
             }
         )
         return {"": shared, **{name: {**shared, **evidence} for name, evidence in own.items()}}
@@ -253,13 +266,25 @@ class Auditor:
         seconds = (now(probe.images.device) - started + probe.borrowed) / len(probe.targets)
         batch.attributions[name] = attribution
         batch.reasons[name], valid = _reasons(probe, attribution)
+        deletion = cache(partial(probe.deletion_curve, attribution))
+        insertion = cache(partial(probe.insertion_curve, attribution))
+        regions = cache(partial(region_deletion_curve, probe, attribution))
+        imputed = cache(partial(road_curves, probe, attribution))
         return self._make(
             {
                 "attribution": lambda: _or_nan(attribution, valid),
                 "seconds": lambda: torch.full_like(probe.score, seconds),
-                "deletion_curve": lambda: _or_nan(probe.deletion_curve(attribution), valid),
-                "insertion_curve": lambda: _or_nan(probe.insertion_curve(attribution), valid),
+                "deletion_curve": lambda: _or_nan(deletion().values, valid),
+                "deletion_fractions": lambda: deletion().fractions,
+                "insertion_curve": lambda: _or_nan(insertion().values, valid),
+                "insertion_fractions": lambda: insertion().fractions,
                 "perturbed_attribution": lambda: _explain_perturbed(explainer, perturbed, attribution),
+                "subset_attribution": lambda: _or_nan(subset_sums(attribution, random_subsets(probe), probe.targets), valid),
+                "region_deletion_curve": lambda: _or_nan(regions()[0], valid),
+                "region_deletion_fractions": lambda: regions()[1],
+                "road_deletion": lambda: _or_nan(imputed()[0], valid),
+                "road_retention": lambda: _or_nan(imputed()[1], valid),
+                "randomised_attribution": lambda: randomised_maps(explainer, probe),
             }
         )
 
@@ -274,8 +299,32 @@ class Auditor:
 
 
 #: Evidence that does not depend on the explainer, and evidence that does.
-_SHARED = {"region", "score", "filled_score", "fractions", "effect_map", "cue", "score_without_cue", "kept"}
-_EACH = {"attribution", "seconds", "deletion_curve", "insertion_curve", "perturbed_attribution"}
+_SHARED = {
+    "region",
+    "score",
+    "filled_score",
+    "effect_map",
+    "cue",
+    "score_without_cue",
+    "kept",
+    "subset_effect",
+    "subset_size",
+}
+_EACH = {
+    "attribution",
+    "deletion_curve",
+    "deletion_fractions",
+    "insertion_curve",
+    "insertion_fractions",
+    "perturbed_attribution",
+    "randomised_attribution",
+    "region_deletion_curve",
+    "region_deletion_fractions",
+    "road_deletion",
+    "road_retention",
+    "seconds",
+    "subset_attribution",
+}
 
 
 def _evidence_of(name: str, metric: Metric) -> set[str]:
@@ -290,27 +339,34 @@ def _evidence_of(name: str, metric: Metric) -> set[str]:
     return {p.name for p in parameters} & (_SHARED | _EACH)
 
 
-#: Which targets kept their prediction under a perturbation, ``(N,)`` bool, and a probe of those alone.
-_Perturbed: TypeAlias = tuple[Tensor, Probe]
+class _Perturbed(NamedTuple):
+    """Which targets kept their prediction under a perturbation, ``(N,)`` bool, and a probe of those alone."""
+
+    perturbation: Perturbation
+    kept: Tensor
+    probe: Probe
 
 
 def _perturb(probe: Probe, perturbation: Perturbation) -> _Perturbed:
-    targets = probe.targets
+    targets = replace(probe.targets, region=perturbation.move(probe.targets.region))
     images = perturbation(probe.images)
     logits = forward(probe.model, images, probe.intervention.max_batch)
     classes = targets.class_index.view(-1, *[1] * (targets.region.ndim - 1))
     before = (predict(probe.logits)[targets.image_index] == classes).flatten(1)
-    after = (predict(logits)[targets.image_index] == classes).flatten(1)
+    after = (perturbation.back(predict(logits))[targets.image_index] == classes).flatten(1)
     overlap, union = (before & after).sum(dim=1), (before | after).sum(dim=1)
     kept = (overlap >= KEPT_IOU * union) & (probe.score >= MIN_SCORE)
-    return kept, Probe(probe.model, images, targets[kept], probe.intervention, logits, probe.cues)
+    kept &= targets.region.flatten(1).any(dim=1)  # what moves may leave the image
+    cues = None if probe.cues is None else perturbation.move(probe.cues)
+    moved = Probe(probe.model, images, targets[kept], probe.intervention, logits, cues, probe.fill_index[kept])
+    return _Perturbed(perturbation, kept, moved)
 
 
 def _explain_perturbed(explainer: Explainer, perturbed: list[_Perturbed], attribution: Tensor) -> Tensor:
     """Maps ``(N, P, *S)`` on the perturbed images; NaN where the prediction was not kept and nobody asks."""
     maps = torch.full_like(attribution, torch.nan)[:, None].repeat(1, len(perturbed), *[1] * (attribution.ndim - 1))
-    for place, (kept, probe) in enumerate(perturbed):
-        maps[kept, place] = explainer.explain(probe)
+    for place, (perturbation, kept, probe) in enumerate(perturbed):
+        maps[kept, place] = perturbation.back(explainer.explain(probe))
     return maps
 
 
@@ -333,7 +389,7 @@ def _reasons(probe: Probe, attribution: Tensor) -> tuple[list[str], Tensor]:
 def _partial_reasons(probe: Probe, attribution: Tensor, evidence: dict[str, Tensor], scores: dict[str, Tensor]) -> list[str]:
     """Why some score of a target is NaN though its map means something; empty where none is."""
     checks = {"no positive mass": attribution.flatten(1).amax(dim=1) <= 0}
-    if {"deletion_curve", "insertion_curve"} & set(evidence):
+    if {"deletion_curve", "insertion_curve", "region_deletion_curve"} & set(evidence):
         checks["fill too weak"] = probe.filled_score / probe.score > MAX_RESIDUAL
     if "perturbed_attribution" in evidence:
         checks["prediction not kept"] = ~evidence["kept"].any(dim=1)

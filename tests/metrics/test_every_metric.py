@@ -7,8 +7,10 @@ import pickle
 
 import pytest
 import torch
-from _ranks import SHARES, pick, two_ranks
+from _ranks import SHARES, two_ranks
 from _scores import SCORES, Score, evidence, mean, slow_values
+from _scores import pick as pick_all
+from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 import segaudit.metrics as room
@@ -17,6 +19,11 @@ from segaudit.names import snake_case
 
 every = pytest.mark.parametrize("score", SCORES.values(), ids=SCORES.keys())
 BATCHES = [(0, 2), (2, 7), (7, 9)]
+
+
+def pick(found: dict[str, Tensor], names: tuple[str, ...], start: int, end: int) -> dict[str, Tensor]:
+    chosen = pick_all(found, start, end)
+    return {name: chosen[name] for name in names}
 
 
 def test_the_table_lists_all_metrics() -> None:

@@ -1,0 +1,108 @@
+"""Does the map's sum over a random set of regions tell how far the score falls when that set is filled?"""
+
+import torch
+from torch import Tensor
+
+#: Values that differ by less than this share of the largest differ by rounding alone: single precision holds no more.
+_ROUNDING = 1e-6
+
+
+def infidelity(subset_attribution: Tensor, subset_effect: Tensor) -> Tensor:
+    """Squared error of the map's sums as predictions of the effects, over the effects' own square; lower is better.
+
+    Σ(β·a − e)² / Σe² over the subsets: infidelity (Yeh et al. 2019, definition 2.1) for perturbations that fill subsets,
+    with the best scale β, as in the authors' code. Our reading: divided by Σe², so that a map of zeros has 1 and the model's
+    own units cancel; and β is not negative, so that a map of the opposite sign is no better than one of zeros.
+
+    Any map of one sign does better than 1, because larger subsets have both a larger sum and a larger effect: read it
+    beside the random control, or take :func:`faithfulness_correlation`.
+
+    Args:
+        subset_attribution: the map's sum over each of M random subsets, ``(N, M)``.
+        subset_effect: how far the score falls, relative to it, when the subset is filled, ``(N, M)``.
+
+    Returns:
+        ``(N,)`` in [0, 1]; NaN where no subset has an effect or a value is not finite.
+
+    Example:
+        >>> infidelity(torch.tensor([[1.0, 2.0], [1.0, 1.0]]), torch.tensor([[0.2, 0.4], [0.0, 0.4]]))
+        tensor([0.0000, 0.5000])
+
+    """
+    sums, effects = subset_attribution.double(), subset_effect.double()
+    sums = sums / sums.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(sums.dtype).tiny)  # squares must not overflow
+    explained = (sums * effects).sum(dim=1).clamp_min(0).square() / sums.square().sum(dim=1)
+    explained = explained.where(sums.any(dim=1), 0.0)
+    value = (1 - explained / effects.square().sum(dim=1)).clamp_min(0)  # 0 / 0 is NaN, and no clamp changes that
+    return value.where(_finite(subset_attribution, subset_effect), torch.nan).float()
+
+
+def faithfulness_correlation(subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> Tensor:
+    """Pearson's correlation of the map's sums with the effects; higher is better, about 0 for a random map.
+
+    Bhatt, Weller, Moura 2020, where all subsets are of one size. Over several sizes it is our reading: the mean of each size
+    is taken off first, or else the mere number of regions would correlate a random map with the effects.
+
+    Args:
+        subset_attribution: the map's sum over each of M random subsets, ``(N, M)``.
+        subset_effect: how far the score falls, relative to it, when the subset is filled, ``(N, M)``.
+        subset_size: how many regions each subset has, ``(M,)``.
+
+    Returns:
+        ``(N,)`` in [-1, 1]; NaN where a value is not finite, or sums or effects do not vary within any size.
+
+    Example:
+        >>> effect, size = torch.tensor([[0.1, 0.3, 0.6, 0.7]]), torch.tensor([1, 1, 2, 2])
+        >>> faithfulness_correlation(10 * effect, effect, size), faithfulness_correlation(size[None], effect, size)
+        (tensor([1.]), tensor([nan]))
+
+    """
+    sums, effects = _within_sizes(subset_attribution, subset_size), _within_sizes(subset_effect, subset_size)
+    value = _cosine(sums.flatten(1), effects.flatten(1))
+    return value.where(_finite(subset_attribution, subset_effect), torch.nan).float()
+
+
+def sensitivity_n(subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> Tensor:
+    """Mean over the sizes n of Pearson's correlation, among subsets of n regions, of sums and effects; higher is better.
+
+    Ancona et al. 2018, with regions for features; their curve over n is averaged. About 0 for a random map.
+
+    Args:
+        subset_attribution: the map's sum over each of M random subsets, ``(N, M)``.
+        subset_effect: how far the score falls, relative to it, when the subset is filled, ``(N, M)``.
+        subset_size: how many regions each subset has, ``(M,)``.
+
+    Returns:
+        ``(N,)`` in [-1, 1], the mean over the sizes at which sums and effects vary; NaN where there is none or a value is
+        not finite.
+
+    Example:
+        >>> effect, size = torch.tensor([[0.1, 0.3, 0.6, 0.7]]), torch.tensor([1, 1, 2, 2])
+        >>> sensitivity_n(torch.tensor([[1.0, 2.0, 5.0, 4.0]]), effect, size)
+        tensor([0.])
+
+    """
+    sums, effects = _within_sizes(subset_attribution, subset_size), _within_sizes(subset_effect, subset_size)
+    return _cosine(sums, effects).nanmean(dim=1).where(_finite(subset_attribution, subset_effect), torch.nan).float()
+
+
+def _within_sizes(values: Tensor, size: Tensor) -> Tensor:
+    """Values ``(N, M)`` without the mean of their size, ``(N, sizes, M)`` in units of the largest; 0 at other sizes."""
+    if size.shape != values.shape[1:]:
+        raise ValueError(f"there are {values.shape[1]} subsets, but {len(size)} sizes were given.")
+    among: Tensor = size.unique()[:, None] == size
+    values = values.double()
+    values = (values / values.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny))[:, None]
+    mean = (values * among).sum(dim=2, keepdim=True) / among.sum(dim=1, keepdim=True)
+    apart = (values - mean) * among
+    return apart.where(apart.abs().amax(dim=2, keepdim=True) > _ROUNDING, 0.0)
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    cosine: Tensor = (a * b).sum(dim=-1) / (a.norm(dim=-1) * b.norm(dim=-1))
+    return cosine
+
+
+def _finite(*evidence: Tensor) -> Tensor:
+    finite: Tensor = torch.stack([values.isfinite().all(dim=1) for values in evidence]).all(dim=0)
+    return finite

@@ -1,0 +1,16 @@
+"""Metrics of imputed pixels; see :mod:`segaudit.functional.imputation`."""
+
+from torch import Tensor
+
+from segaudit.functional.imputation import road
+from segaudit.metrics.base import TargetMean
+
+
+class ROAD(TargetMean):
+    """Mean of :func:`segaudit.functional.road` over targets."""
+
+    higher_is_better = True
+
+    def update(self, road_deletion: Tensor, road_retention: Tensor) -> None:
+        """Add relative scores ``(N, J)`` without the most and without the least attributed shares of pixels."""
+        self.add(road(road_deletion, road_retention))

@@ -1,0 +1,26 @@
+"""Metrics of maps of randomised models; see :mod:`segaudit.functional.randomisation`."""
+
+from torch import Tensor
+
+from segaudit.functional.randomisation import randomisation, randomisation_full
+from segaudit.metrics.base import TargetMean
+
+
+class Randomisation(TargetMean):
+    """Mean of :func:`segaudit.functional.randomisation` over targets."""
+
+    higher_is_better = False
+
+    def update(self, attribution: Tensor, randomised_attribution: Tensor) -> None:
+        """Add maps ``(N, *S)`` and maps of the randomised model ``(N, L, *S)``."""
+        self.add(randomisation(attribution, randomised_attribution))
+
+
+class RandomisationFull(TargetMean):
+    """Mean of :func:`segaudit.functional.randomisation_full` over targets."""
+
+    higher_is_better = False
+
+    def update(self, attribution: Tensor, randomised_attribution: Tensor) -> None:
+        """Add maps ``(N, *S)`` and maps of the randomised model ``(N, L, *S)``."""
+        self.add(randomisation_full(attribution, randomised_attribution))

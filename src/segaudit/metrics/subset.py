@@ -1,0 +1,36 @@
+"""Metrics of random subsets of regions; see :mod:`segaudit.functional.subset`."""
+
+from torch import Tensor
+
+from segaudit.functional.subset import faithfulness_correlation, infidelity, sensitivity_n
+from segaudit.metrics.base import TargetMean
+
+
+class Infidelity(TargetMean):
+    """Mean of :func:`segaudit.functional.infidelity` over targets."""
+
+    higher_is_better = False
+
+    def update(self, subset_attribution: Tensor, subset_effect: Tensor) -> None:
+        """Add the maps' sums over subsets ``(N, M)`` and the subsets' effects ``(N, M)``."""
+        self.add(infidelity(subset_attribution, subset_effect))
+
+
+class FaithfulnessCorrelation(TargetMean):
+    """Mean of :func:`segaudit.functional.faithfulness_correlation` over targets."""
+
+    higher_is_better = True
+
+    def update(self, subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> None:
+        """Add the maps' sums over subsets ``(N, M)``, the subsets' effects ``(N, M)`` and sizes ``(M,)``."""
+        self.add(faithfulness_correlation(subset_attribution, subset_effect, subset_size))
+
+
+class SensitivityN(TargetMean):
+    """Mean of :func:`segaudit.functional.sensitivity_n` over targets."""
+
+    higher_is_better = True
+
+    def update(self, subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> None:
+        """Add the maps' sums over subsets ``(N, M)``, the subsets' effects ``(N, M)`` and sizes ``(M,)``."""
+        self.add(sensitivity_n(subset_attribution, subset_effect, subset_size))

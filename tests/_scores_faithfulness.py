@@ -1,0 +1,201 @@
+"""Rows of the table for scores of subsets, curves and imputation."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import torch
+from _slow import NAN, Score, slow_spearman
+from torch import Tensor
+
+import segaudit.functional as functional
+import segaudit.metrics as metrics
+
+
+def slow_infidelity(sums: np.ndarray, effects: np.ndarray) -> float:
+    a, e = sums.tolist(), effects.tolist()
+    if not all(math.isfinite(v) for v in (*a, *e)) or not any(e):
+        return NAN
+    square = sum(v * v for v in a)
+    scale = max(0.0, sum(v * w for v, w in zip(a, e, strict=True)) / square) if square else 0.0
+    return sum((scale * v - w) ** 2 for v, w in zip(a, e, strict=True)) / sum(w * w for w in e)
+
+
+def slow_deviations(values: np.ndarray, sizes: np.ndarray) -> dict[int, list[float]]:
+    """Values less the mean of their size, by size; zeros where the rest is rounding."""
+    largest = max(abs(v) for v in values.tolist())
+    found = {}
+    for size in sorted(set(sizes.tolist())):
+        of_size = [v for v, s in zip(values.tolist(), sizes.tolist(), strict=True) if s == size]
+        mean = sum(of_size) / len(of_size)
+        apart = [v - mean for v in of_size]
+        found[size] = apart if max(abs(v) for v in apart) > 1e-6 * largest else [0.0] * len(apart)
+    return found
+
+
+def slow_cosine(a: list[float], b: list[float]) -> float:
+    down = math.sqrt(sum(v * v for v in a)) * math.sqrt(sum(w * w for w in b))
+    return sum(v * w for v, w in zip(a, b, strict=True)) / down if down else NAN
+
+
+def slow_correlations(sums: np.ndarray, effects: np.ndarray, sizes: np.ndarray, pooled: bool) -> float:
+    if not all(math.isfinite(v) for v in (*sums.tolist(), *effects.tolist())):
+        return NAN
+    a, e = slow_deviations(sums, sizes), slow_deviations(effects, sizes)
+    if pooled:
+        return slow_cosine([v for size in a for v in a[size]], [v for size in a for v in e[size]])
+    found = [v for v in (slow_cosine(a[size], e[size]) for size in a) if not math.isnan(v)]
+    return sum(found) / len(found) if found else NAN
+
+
+def slow_at(k: float, curve: np.ndarray, q: np.ndarray, floor: float) -> float:
+    if not all(math.isfinite(v) for v in curve) or floor > 0.5:
+        return NAN
+    for (low, start), (high, end) in pairwise(zip(q.tolist(), curve.tolist(), strict=True)):
+        if low < k <= high:
+            return start + (end - start) * (k - low) / (high - low)
+    raise AssertionError("the curve does not reach k")
+
+
+def slow_comprehensiveness(curve: np.ndarray, q: np.ndarray, k: float = 0.1) -> float:
+    return 1 - slow_at(k, curve, q, curve[-1])
+
+
+def slow_sufficiency(curve: np.ndarray, q: np.ndarray, k: float = 0.1) -> float:
+    return 1 - slow_at(k, curve, q, curve[0])
+
+
+def slow_monotonicity(curve: np.ndarray) -> float:
+    if not all(math.isfinite(v) for v in curve) or curve[0] > 0.5:
+        return NAN
+    steps = [float(b) - float(a) for a, b in pairwise(curve)]
+    ups, downs = sum(s for s in steps if s > 0), sum(-s for s in steps if s < 0)
+    return ups / (ups + downs) if ups + downs else NAN
+
+
+def slow_irof(curve: np.ndarray, q: np.ndarray) -> float:
+    floor = float(curve[-1])
+    if not all(math.isfinite(v) for v in curve) or floor > 0.5:
+        return NAN
+    over = 0.0
+    for (low, start), (high, end) in pairwise(zip(q.tolist(), curve.tolist(), strict=True)):
+        over += (high - low) * (1 - (start + end) / 2)
+    return over / (1 - floor)
+
+
+def slow_road(deletion: np.ndarray, retention: np.ndarray) -> float:
+    gains = [(float(least) - float(most)) / 2 for most, least in zip(deletion, retention, strict=True)]
+    return sum(gains) / len(gains) if all(math.isfinite(v) for v in gains) else NAN
+
+
+def slow_randomisation(a: np.ndarray, randomised: np.ndarray) -> float:
+    if not np.isfinite(randomised).all():
+        return NAN
+    found = [v for v in (slow_spearman(a.ravel().tolist(), r.ravel().tolist()) for r in randomised) if not math.isnan(v)]
+    return sum(found) / len(found) if found else NAN
+
+
+def slow_randomisation_full(a: np.ndarray, randomised: np.ndarray) -> float:
+    return slow_spearman(a.ravel().tolist(), randomised[-1].ravel().tolist())
+
+
+F, M = functional, metrics
+DELETION, INSERTION = ("deletion_curve", "deletion_fractions"), ("insertion_curve", "insertion_fractions")
+SUBSETS = ("subset_attribution", "subset_effect", "subset_size")
+RANDOMISED = ("attribution", "randomised_attribution")
+
+ROWS: dict[str, Score] = {
+    "infidelity": Score(M.Infidelity, F.infidelity, SUBSETS[:2], slow_infidelity, False),
+    "faithfulness_correlation": Score(
+        M.FaithfulnessCorrelation, F.faithfulness_correlation, SUBSETS, lambda *e: slow_correlations(*e, True), True
+    ),
+    "sensitivity_n": Score(M.SensitivityN, F.sensitivity_n, SUBSETS, lambda *e: slow_correlations(*e, False), True),
+    "comprehensiveness": Score(M.Comprehensiveness, F.comprehensiveness, DELETION, slow_comprehensiveness, True),
+    "comprehensiveness_1": Score(
+        M.Comprehensiveness, F.comprehensiveness, DELETION, slow_comprehensiveness, True, {"k": 0.6}
+    ),
+    "sufficiency": Score(M.Sufficiency, F.sufficiency, INSERTION, slow_sufficiency, False),
+    "sufficiency_1": Score(M.Sufficiency, F.sufficiency, INSERTION, slow_sufficiency, False, {"k": 0.6}),
+    "monotonicity": Score(M.Monotonicity, F.monotonicity, INSERTION[:1], slow_monotonicity, True),
+    "irof": Score(M.IROF, F.irof, ("region_deletion_curve", "region_deletion_fractions"), slow_irof, True),
+    "road": Score(M.ROAD, F.road, ("road_deletion", "road_retention"), slow_road, True),
+    "randomisation": Score(M.Randomisation, F.randomisation, RANDOMISED, slow_randomisation, False),
+    "randomisation_full": Score(M.RandomisationFull, F.randomisation_full, RANDOMISED, slow_randomisation_full, False),
+}
+
+#: What can't be scored: (score, evidence that is changed, how), see tests/functional/test_every_score.py.
+UNSCORABLE: list[tuple[str, str, str]] = [
+    *[
+        (n, which, v)
+        for n in ("infidelity", "faithfulness_correlation", "sensitivity_n")
+        for which in SUBSETS[:2]
+        for v in ("nan", "inf", "-inf", "all nan")
+    ],
+    ("infidelity", "subset_effect", "zero"),  # a map of zeros has 1
+    *[
+        (n, which, v)
+        for n in ("faithfulness_correlation", "sensitivity_n")
+        for which in SUBSETS[:2]
+        for v in ("zero", "constant")
+    ],
+    *[("comprehensiveness", "deletion_curve", v) for v in ("nan", "inf", "-inf", "weak", "all nan")],
+    *[(n, "insertion_curve", v) for n in ("sufficiency", "monotonicity") for v in ("nan", "inf", "-inf", "weak", "all nan")],
+    *[("monotonicity", "insertion_curve", v) for v in ("zero", "constant")],
+    *[("irof", "region_deletion_curve", v) for v in ("nan", "inf", "-inf", "all nan")],
+    *[("road", which, v) for which in ("road_deletion", "road_retention") for v in ("nan", "inf", "-inf", "all nan")],
+    *[
+        (n, "attribution", v)
+        for n in ("randomisation", "randomisation_full")
+        for v in ("nan", "inf", "-inf", "all nan", "zero", "constant")
+    ],
+    *[("randomisation", "randomised_attribution", v) for v in ("nan", "inf", "-inf")],  # in one level
+    *[
+        (n, "randomised_attribution", v)
+        for n in ("randomisation", "randomisation_full")
+        for v in ("all nan", "zero", "constant")
+    ],
+]
+
+
+def more_evidence(n: int, size: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:
+    """Evidence beside that of tests/_scores.py, for n targets; some of them can't be scored."""
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    points = 6
+    curves = rand(2, n, points).sort(dim=2, descending=True).values
+    curves[..., -1] *= 0.4
+    curves[..., 0] = 1
+    fractions = rand(n, points).sort().values.double()
+    fractions[:, 0], fractions[:, -1] = 0, 1
+    uneven = curves[1].flip(1).clone()
+    uneven[:, 3] *= rand(n)  # an insertion curve that also falls, or all are monotone
+    sizes = torch.tensor([4, 1, 1, 2, 2, 1, 4, 2, 4, 4])
+    sums = 10 * torch.randn(n, len(sizes), generator=generator) + 3 * sizes
+    found = {
+        "insertion_curve": uneven,
+        "region_deletion_curve": curves[0],
+        "region_deletion_fractions": fractions,
+        "subset_size": sizes,
+        "subset_attribution": sums.double(),
+        "subset_effect": sums / 50 + 0.4 * rand(*sums.shape),
+        "road_deletion": 0.7 * rand(n, 4),
+        "road_retention": 0.3 + 0.7 * rand(n, 4),
+        "randomised_attribution": torch.randn(n, 3, *size, generator=generator).mul(3).round() / 3,
+    }
+    if n >= 9:
+        found["region_deletion_curve"][0, 1] = NAN
+        found["region_deletion_curve"][1, -1] = 0.6  # fill too weak
+        found["insertion_curve"][3] = 0.2  # flat
+        found["road_deletion"][4] = NAN
+        found["subset_effect"][2] = 0  # no effect at all
+        found["subset_effect"][3, 1] = NAN
+        found["subset_attribution"][4] = sizes.double() / 3  # varies between the sizes alone
+        found["subset_attribution"][5, sizes == 2] = 0.1  # does not vary at one size
+        found["subset_attribution"][6] *= -1
+        found["subset_attribution"][7] = 0
+        found["randomised_attribution"][6, 0] = 2.0  # one level is constant
+        found["randomised_attribution"][7, -1] = 2.0
+        found["randomised_attribution"][8].flatten()[1] = NAN
+    return found
