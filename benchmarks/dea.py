@@ -338,8 +338,7 @@ def figure(arguments: argparse.Namespace) -> None:
         bottom.set(xlabel="forwards an image (a backward pass counts as two)", ylabel="gap")
         for style, label in (("--", "region effects"), ("-", "DEA on saliency"), (":", "DEA on integrated gradients")):
             bottom.plot([], [], style, color="grey", label=label)
-        bottom.margins(y=0.3)
-        bottom.legend(fontsize=8, ncols=3, loc="upper center", columnspacing=1)
+    drawing.legend(*bottom.get_legend_handles_labels(), fontsize=8, ncols=3, loc="outside lower center")
     Path(arguments.out).mkdir(parents=True, exist_ok=True)
     canvas.print_png(str(Path(arguments.out) / "gaps.png"))
 
