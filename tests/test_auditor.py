@@ -13,6 +13,7 @@ from _ranks import IMAGES, audit, make_auditor, summary, two_ranks
 from torch import Tensor
 from torchmetrics import Metric
 
+from segaudit import functional as F
 from segaudit import metrics as m
 from segaudit.attribution import (
     DEA,
@@ -23,7 +24,9 @@ from segaudit.attribution import (
     Saliency,
     SegGradCAM,
     TargetMask,
+    attribution_context,
 )
+from segaudit.attribution.randomise import randomised_maps
 from segaudit.auditor import Auditor
 from segaudit.functional import cue_effect, deletion_auc, off_target_leakage, stability, unsupported_leakage
 from segaudit.intervention import (
@@ -34,8 +37,11 @@ from segaudit.intervention import (
     Intervention,
     Perturbation,
     Probe,
+    Shift,
     SuperpixelRegions,
 )
+from segaudit.intervention.imputation import road_curves
+from segaudit.intervention.subset import random_subsets, region_deletion_curve, subset_effects, subset_sums
 from segaudit.output import predict
 from segaudit.target import TargetSelector
 
@@ -549,3 +555,91 @@ def test_a_score_that_is_missing_alone_has_its_own_reason() -> None:
     values = auditor.compute()
     assert [float(values[f"{name}/unscored"]) for name in ("against", "mask")] == [2, 2]
     assert float(values["mask/off_target_leakage"]) == 0
+
+
+NEW = ["infidelity", "faithfulness_correlation", "sensitivity_n", "irof", "road", "randomisation", "randomisation_full",
+       "comprehensiveness", "sufficiency", "monotonicity"]  # fmt: skip
+
+
+def test_scores_of_sets_of_imputed_pixels_and_of_randomised_models_follow_from_their_parts() -> None:
+    model, x = Net(), images()
+    explainer = Saliency()
+    auditor = Auditor({"saliency": explainer}, NEW, intervention=FEW)
+    found = auditor.update(model, x).scores["saliency"]
+    targets = TargetSelector()(model(x).detach())
+    with attribution_context(model):
+        probe = Probe(model, x, targets, FEW)
+        maps = explainer.explain(probe)
+        sets = random_subsets(probe)
+        sums, effects = subset_sums(maps, sets, targets), subset_effects(probe, sets)
+        deletion, insertion = probe.deletion_curve(maps), probe.insertion_curve(maps)
+        again = randomised_maps(explainer, probe)
+        expected = {
+            "infidelity": F.infidelity(sums, effects),
+            "faithfulness_correlation": F.faithfulness_correlation(sums, effects, sets.size),
+            "sensitivity_n": F.sensitivity_n(sums, effects, sets.size),
+            "irof": F.irof(*region_deletion_curve(probe, maps)),
+            "road": F.road(*road_curves(probe, maps)),
+            "randomisation": F.randomisation(maps, again),
+            "randomisation_full": F.randomisation_full(maps, again),
+            "comprehensiveness": F.comprehensiveness(*deletion[:2]),
+            "sufficiency": F.sufficiency(*insertion[:2]),
+            "monotonicity": F.monotonicity(insertion.values),
+        }
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name], values, equal_nan=True, atol=1e-5, rtol=1e-5)
+    assert sum(bool(values.isfinite().any()) for values in expected.values()) >= 8
+
+
+def test_maps_of_shifted_images_are_moved_back_before_they_are_compared() -> None:
+    """Bright discs on a dark ground: prediction and gradient move with them, so that nothing changes."""
+    x = torch.zeros(2, 1, 24, 24)
+    x[0, 0, 6:14, 5:12] = x[1, 0, 9:15, 8:16] = 1
+    x += 0.2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) * (x > 0)
+    model = Threshold(2.0)
+    selector = TargetSelector(classes=[1])
+
+    def stability_under(perturbation: Perturbation) -> Tensor:
+        auditor = Auditor(["saliency"], ["stability", "stability_retention"], selector, FEW, [perturbation])
+        values = auditor.update(model, x).scores
+        assert values[""]["stability_retention"].tolist() == [1, 1]
+        return values["saliency"]["stability"]
+
+    class Unaware(Shift):
+        """Moves the image and says nothing of it."""
+
+        def move(self, values: Tensor) -> Tensor:
+            return values
+
+        def back(self, maps: Tensor) -> Tensor:
+            return maps
+
+    torch.testing.assert_close(stability_under(Shift(3)), torch.ones(2))
+    auditor = Auditor(["saliency"], ["stability_retention"], selector, FEW, [Unaware(3)])
+    assert auditor.update(model, x).scores[""]["stability_retention"].tolist() == [0, 0]
+
+
+def test_a_target_that_leaves_the_image_is_not_kept() -> None:
+    x = torch.zeros(1, 1, 24, 24)
+    x[0, 0, 20:, 20:] = 1
+    auditor = Auditor(["saliency"], ["stability"], TargetSelector(classes=[1]), FEW, [Shift(4)])
+    auditor.update(Threshold(), x)
+    (row,) = auditor.records()
+    assert math.isnan(row["stability"])
+    assert row["reason"] == "prediction not kept"
+
+
+def test_intervals_are_of_all_records() -> None:
+    model, x = Net(), images(6)
+    auditor = Auditor(["saliency", "random"], ["off_target_leakage", "deletion_auc"], intervention=FEW)
+    for part in x.split(2):
+        auditor.update(model, part)
+    values, found = auditor.compute(), auditor.intervals()
+    for explainer in ("saliency", "random"):
+        for score in ("off_target_leakage", "deletion_auc"):
+            estimate = found[explainer, score]
+            assert estimate.mean == pytest.approx(float(values[f"{explainer}/{score}"]), rel=1e-5, nan_ok=True)
+            if estimate.images >= 2:
+                assert estimate.low <= estimate.mean <= estimate.high
+    assert {len(key) for key in auditor.intervals(by_class=True)} == {3}
