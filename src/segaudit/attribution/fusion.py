@@ -73,8 +73,8 @@ def fuse(gradient: Tensor, effects: Tensor, weight: Tensor) -> Tensor:
         >>> g, i = torch.tensor([[4.0, 0.0, 3.0, -1.0]]), torch.tensor([[2.0, 2.0, 0.0, 0.0]])
         >>> fuse(g, i, torch.tensor([0.5]))
         tensor([[ 4.0000,  1.0000,  0.7500, -0.2500]])
-        >>> fuse(g, i, torch.tensor([0.0]))
-        tensor([[2., 2., 0., 0.]])
+        >>> fuse(g, i, torch.tensor([0.0])).round(decimals=4).tolist()
+        [[2.0, 2.0, 0.0, 0.0]]
 
     """
     weight = weight.view(-1, *[1] * (gradient.ndim - 1))
