@@ -16,6 +16,7 @@ from segaudit.attribution import Explainer, Random, Saliency, SegGradCAM, attrib
 from segaudit.functional import deletion_auc, insertion_auc
 from segaudit.intervention import Intervention, Probe
 from segaudit.intervention.curve import Curve, quadratic
+from segaudit.intervention.probe import pixel_ranks
 from segaudit.target import TargetSelector
 
 EXPLAINERS: dict[str, Explainer] = {"saliency": Saliency(), "seg_grad_cam": SegGradCAM(), "random": Random()}
@@ -76,9 +77,7 @@ def even(steps: int, pixels: int) -> Tensor:
 
 def exact(probe: Probe, maps: Tensor, insert: bool) -> Curve:
     """The curve at 200 even steps."""
-    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
-    rank = order.argsort(dim=1).view(maps.shape)
-    pixels = maps[0].numel()
+    rank, pixels = pixel_ranks(maps), maps[0].numel()
     counts = even(REFERENCE - 1, pixels).tolist()
     scores = [probe.score_without(rank >= count if insert else rank < count) for count in counts]
     values = torch.stack(scores, dim=1) / probe.reference[:, None]

@@ -48,6 +48,7 @@ from segaudit.attribution import (
 from segaudit.attribution.fusion import equal_mass, fuse, short_gap
 from segaudit.functional import deletion_auc, insertion_auc
 from segaudit.intervention import Fill, Intervention, NoiseFill, Probe, SuperpixelRegions
+from segaudit.statistics import interval
 from segaudit.target import Targets, TargetSelector
 
 SOURCES: dict[str, Explainer] = {
@@ -240,15 +241,8 @@ class Results:
 
     def difference(self, one: str, other: str, what: str) -> tuple[float, float, float]:
         """Mean of ``one`` less ``other`` over the images that both have, and its 95 % interval."""
-        pairs = [(self.values[one][k][what], v[what]) for k, v in self.values[other].items() if k in self.values[one]]
-        a = torch.tensor(pairs, dtype=torch.float64)
-        change = (a[:, 0] - a[:, 1])[a.isfinite().all(dim=1)]
-        if not len(change):
-            return (torch.nan,) * 3
-        generator = torch.Generator().manual_seed(0)
-        draws = torch.randint(len(change), (4000, len(change)), generator=generator)
-        low, high = change[draws].mean(dim=1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        return float(change.mean()), low, high
+        change = {k: self.values[one][k][what] - v[what] for k, v in self.values[other].items() if k in self.values[one]}
+        return interval(list(change.values()), list(change))[:3]
 
 
 def _interval(value: tuple[float, float, float]) -> str:

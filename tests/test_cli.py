@@ -134,6 +134,32 @@ def test_optimizer_scheduler_loss_and_loggers_by_class_path():
     assert not Path("runs").exists()
 
 
+def test_an_audit_with_several_fills_other_perturbations_and_all_scores():
+    config = yaml.safe_load(Path("tiny.yaml").read_text())
+    constant = {"class_path": "ConstantFill", "init_args": {"value": 2.0}}
+    scores = [
+        "comprehensiveness", "sufficiency", "monotonicity", "irof", "road", "infidelity", "faithfulness_correlation",
+        "sensitivity_n", "randomisation", "randomisation_full", "stability",
+    ]  # fmt: skip
+    audit = {
+        "explainers": ["saliency"],
+        "metrics": scores,
+        "intervention": {
+            "fill": [constant, {"class_path": "segaudit.intervention.NoisyLinearFill"}],
+            "regions": {"class_path": "GridRegions", "init_args": {"counts": [9]}},
+            "steps": 6,
+        },
+        "perturbations": [{"class_path": "Shift", "init_args": {"pixels": 1}}, {"class_path": "JPEG"}],
+    }
+    config["trainer"] |= {"callbacks": [{"class_path": "AttributionAudit", "init_args": audit}], "max_epochs": 1}
+    config["trainer"]["callbacks"] += TINY["trainer"]["callbacks"]
+    Path("all.yaml").write_text(yaml.safe_dump(config))
+    trainer = run("fit", "--config=all.yaml")
+    (callback,) = (c for c in trainer.callbacks if type(c).__name__ == "AttributionAudit")
+    assert [type(fill).__name__ for fill in callback.auditor.intervention.fills] == ["ConstantFill", "NoisyLinearFill"]
+    assert {f"audit/saliency/{score}" for score in scores} <= set(trainer.callback_metrics)
+
+
 SMP, TORCHVISION = "segmentation_models_pytorch", "torchvision.models.segmentation"
 
 

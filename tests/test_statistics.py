@@ -168,7 +168,7 @@ def test_interval_moves_and_scales_with_the_values():
 def test_interval_holds_in_pieces_what_it_would_hold_at_once(monkeypatch):
     values, images = clustered(np.random.default_rng(8), 30)
     whole = interval(values, images, draws=4000)
-    monkeypatch.setattr("segaudit.statistics._CHUNK", 70)
+    monkeypatch.setattr("segaudit.statistics.resampling._CHUNK", 70)
     assert interval(values, images, draws=4000)[:3] == pytest.approx(whole[:3], abs=0.05 * (whole.high - whole.low))
 
 

@@ -4,9 +4,9 @@ import inspect
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,22 +14,20 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from segaudit.attribution import Explainer, attribution_context
+from segaudit.attribution.perturbed import Perturbed, explain_perturbed, perturb
 from segaudit.attribution.randomise import randomised_maps
-from segaudit.functional.faithfulness import MAX_RESIDUAL
 from segaudit.intervention import Brightness, GaussianNoise, Intervention, Perturbation, Probe
 from segaudit.intervention.imputation import road_curves
-from segaudit.intervention.probe import MIN_SCORE, forward, now
+from segaudit.intervention.probe import forward, now
 from segaudit.intervention.subset import random_subsets, region_deletion_curve, subset_effects, subset_sums
 from segaudit.metrics import TargetMean
 from segaudit.names import resolve_named
 from segaudit.output import predict
+from segaudit.reasons import partial_reasons, reasons
 from segaudit.statistics import Estimate, summary
 from segaudit.target import Targets, TargetSelector
 
 T = TypeVar("T")
-
-#: Least IoU between a class's regions before and after a perturbation that counts as the same prediction.
-KEPT_IOU = 0.9
 
 DEFAULT_EXPLAINERS = (
     "saliency",
@@ -173,7 +171,7 @@ class Auditor:
             if name in self._metrics:
                 batch.scores[name] = self._score(self._metrics[name], found)
             if name in self.explainers:
-                partial = _partial_reasons(probe, batch.attributions[name], found, batch.scores.get(name, {}))
+                partial = partial_reasons(probe, batch.attributions[name], found, batch.scores.get(name, {}))
                 batch.reasons[name] = [why or some for why, some in zip(batch.reasons[name], partial, strict=True)]
         self._images.update(ids)
         self._records += _rows(batch, self.explainers) if len(targets) else []
@@ -238,9 +236,9 @@ class Auditor:
 
     def _collect(self, probe: Probe, batch: AuditedBatch) -> dict[str, dict[str, Tensor]]:
         """Evidence by explainer and name; under the key "" what does not depend on an explainer."""
-        perturbed: list[_Perturbed] = []
+        perturbed: list[Perturbed] = []
         if {"perturbed_attribution", "kept"} & self._needed:
-            perturbed = [_perturb(probe, perturbation) for perturbation in self.perturbations]
+            perturbed = [perturb(probe, perturbation) for perturbation in self.perturbations]
         own = {name: self._explain(name, explainer, probe, perturbed, batch) for name, explainer in self.explainers.items()}
         shared = self._make(
             {
@@ -258,14 +256,14 @@ class Auditor:
         return {"": shared, **{name: {**shared, **evidence} for name, evidence in own.items()}}
 
     def _explain(
-        self, name: str, explainer: Explainer, probe: Probe, perturbed: list["_Perturbed"], batch: AuditedBatch
+        self, name: str, explainer: Explainer, probe: Probe, perturbed: list[Perturbed], batch: AuditedBatch
     ) -> dict[str, Tensor]:
         """Evidence that depends on the explainer."""
         probe.borrowed, started = 0.0, now(probe.images.device)
         attribution = explainer.explain(probe)
         seconds = (now(probe.images.device) - started + probe.borrowed) / len(probe.targets)
         batch.attributions[name] = attribution
-        batch.reasons[name], valid = _reasons(probe, attribution)
+        batch.reasons[name], valid = reasons(probe, attribution)
         deletion = cache(partial(probe.deletion_curve, attribution))
         insertion = cache(partial(probe.insertion_curve, attribution))
         regions = cache(partial(region_deletion_curve, probe, attribution))
@@ -278,7 +276,7 @@ class Auditor:
                 "deletion_fractions": lambda: deletion().fractions,
                 "insertion_curve": lambda: _or_nan(insertion().values, valid),
                 "insertion_fractions": lambda: insertion().fractions,
-                "perturbed_attribution": lambda: _explain_perturbed(explainer, perturbed, attribution),
+                "perturbed_attribution": lambda: explain_perturbed(explainer, perturbed, attribution),
                 "subset_attribution": lambda: _or_nan(subset_sums(attribution, random_subsets(probe), probe.targets), valid),
                 "region_deletion_curve": lambda: _or_nan(regions()[0], valid),
                 "region_deletion_fractions": lambda: regions()[1],
@@ -337,70 +335,6 @@ def _evidence_of(name: str, metric: Metric) -> set[str]:
             f"There is: {', '.join(sorted(_SHARED | _EACH))}."
         )
     return {p.name for p in parameters} & (_SHARED | _EACH)
-
-
-class _Perturbed(NamedTuple):
-    """Which targets kept their prediction under a perturbation, ``(N,)`` bool, and a probe of those alone."""
-
-    perturbation: Perturbation
-    kept: Tensor
-    probe: Probe
-
-
-def _perturb(probe: Probe, perturbation: Perturbation) -> _Perturbed:
-    targets = replace(probe.targets, region=perturbation.move(probe.targets.region))
-    images = perturbation(probe.images)
-    logits = forward(probe.model, images, probe.intervention.max_batch)
-    classes = targets.class_index.view(-1, *[1] * (targets.region.ndim - 1))
-    before = (predict(probe.logits)[targets.image_index] == classes).flatten(1)
-    after = (perturbation.back(predict(logits))[targets.image_index] == classes).flatten(1)
-    overlap, union = (before & after).sum(dim=1), (before | after).sum(dim=1)
-    kept = (overlap >= KEPT_IOU * union) & (probe.score >= MIN_SCORE)
-    kept &= targets.region.flatten(1).any(dim=1)  # what moves may leave the image
-    cues = None if probe.cues is None else perturbation.move(probe.cues)
-    moved = Probe(probe.model, images, targets[kept], probe.intervention, logits, cues, probe.fill_index[kept])
-    return _Perturbed(perturbation, kept, moved)
-
-
-def _explain_perturbed(explainer: Explainer, perturbed: list[_Perturbed], attribution: Tensor) -> Tensor:
-    """Maps ``(N, P, *S)`` on the perturbed images; NaN where the prediction was not kept and nobody asks."""
-    maps = torch.full_like(attribution, torch.nan)[:, None].repeat(1, len(perturbed), *[1] * (attribution.ndim - 1))
-    for place, (perturbation, kept, probe) in enumerate(perturbed):
-        maps[kept, place] = perturbation.back(explainer.explain(probe))
-    return maps
-
-
-def _reasons(probe: Probe, attribution: Tensor) -> tuple[list[str], Tensor]:
-    """Why no score of a target can be had, empty where some can, and ``(N,)`` bool: whether its map means anything."""
-    flat = attribution.flatten(1)
-    checks = {
-        "empty region": ~probe.targets.region.flatten(1).any(dim=1),
-        f"score below {MIN_SCORE}": probe.score < MIN_SCORE,
-        "map not finite": ~flat.isfinite().all(dim=1),
-        "constant map": flat.amax(dim=1) == flat.amin(dim=1),
-    }
-    codes = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
-    for code, failed in enumerate(checks.values(), start=1):
-        codes = codes.where((codes > 0) | ~failed, code)
-    names = ["", *checks]
-    return [names[code] for code in codes.tolist()], codes == 0
-
-
-def _partial_reasons(probe: Probe, attribution: Tensor, evidence: dict[str, Tensor], scores: dict[str, Tensor]) -> list[str]:
-    """Why some score of a target is NaN though its map means something; empty where none is."""
-    checks = {"no positive mass": attribution.flatten(1).amax(dim=1) <= 0}
-    if {"deletion_curve", "insertion_curve", "region_deletion_curve"} & set(evidence):
-        checks["fill too weak"] = probe.filled_score / probe.score > MAX_RESIDUAL
-    if "perturbed_attribution" in evidence:
-        checks["prediction not kept"] = ~evidence["kept"].any(dim=1)
-    if "cue" in evidence:
-        checks["no cue"] = ~evidence["cue"].flatten(1).any(dim=1)
-    found = torch.stack(list(checks.values()), dim=1).tolist()
-    nan = torch.stack(list(scores.values())).isnan().any(dim=0).tolist() if scores else [False] * len(found)
-    return [
-        ("; ".join(name for name, holds in zip(checks, row, strict=True) if holds) or "score undefined") if missing else ""
-        for row, missing in zip(found, nan, strict=True)
-    ]
 
 
 def _or_nan(values: Tensor, valid: Tensor) -> Tensor:

@@ -52,9 +52,7 @@ class Targets:
     @property
     def position(self) -> Tensor:
         """``(N,)``: 0 for the first target of an image, 1 for the second, ...; one backward pass serves one position."""
-        return torch.arange(len(self), device=self.image_index.device) - torch.searchsorted(
-            self.image_index, self.image_index
-        )
+        return _positions(self.image_index)
 
     def rounds(self) -> list[Tensor]:
         """Indices of the targets, grouped so that no group holds two targets of one image."""
@@ -69,11 +67,17 @@ def rounds(group: Tensor) -> list[Tensor]:
         [[0, 2], [1], [3]]
 
     """
+    position = _positions(group)
+    return [(position == p).nonzero()[:, 0] for p in range(int(position.max()) + 1)] if len(group) else []
+
+
+def _positions(group: Tensor) -> Tensor:
+    """How often each value of ``(N,)`` stands before it."""
     order = group.argsort(stable=True)
     ordered = group[order]
     position = torch.empty_like(group)
     position[order] = torch.arange(len(group), device=group.device) - torch.searchsorted(ordered, ordered)
-    return [(position == p).nonzero()[:, 0] for p in range(int(position.max()) + 1)] if len(group) else []
+    return position
 
 
 class TargetSelector:

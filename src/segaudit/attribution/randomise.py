@@ -33,7 +33,7 @@ def randomised_maps(explainer: Explainer, probe: Probe, levels: int = 3, seed: i
     """
     models = probe.once(
         ("randomised", levels, seed),
-        lambda: [(_blank(probe, probe.images), v) for v in cascade(probe.model, probe.images[:1], levels, seed)],
+        lambda: [(_blank(probe), v) for v in cascade(probe.model, probe.images[:1], levels, seed)],
     )
     maps = []
     for blank, values in models:
@@ -148,9 +148,7 @@ class _Blank(Probe):
     def reference(self) -> Tensor:
         return self.score.clamp_min(1e-6)
 
-    def at(self, images: Tensor) -> Probe:
-        return _blank(self, images)
 
-
-def _blank(probe: Probe, images: Tensor) -> _Blank:
-    return _Blank(probe.model, images, probe.targets, probe.intervention, cues=probe.cues, fill_index=probe.fill_index)
+def _blank(probe: Probe) -> _Blank:
+    """At the images of a probe of the real model, with its targets and fills."""
+    return _Blank(probe.model, probe.images, probe.targets, probe.intervention, cues=probe.cues, fill_index=probe.fill_index)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from segaudit.intervention.fill import Fill, NoisyLinearFill
-from segaudit.intervention.probe import Intervention, Probe
+from segaudit.intervention.probe import Intervention, Probe, pixel_ranks
 
 
 def road_curves(
@@ -31,8 +31,7 @@ def road_curves(
         raise ValueError(f"shares are parts of the image's pixels between 0 and 1, got {list(shares)}.")
     imputing = Intervention(fill or NoisyLinearFill(), max_batch=probe.intervention.max_batch)
     imputed = Probe(probe.model, probe.images, probe.targets, imputing, probe.logits)
-    # Place of each pixel in the order, the most attributed first.
-    place = attribution.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view(attribution.shape)
+    place = pixel_ranks(attribution)
     pixels = attribution[0].numel() if len(attribution) else 0
     counts = [round(share * pixels) for share in shares]
     most = [imputed.score_without(place < count) for count in counts]

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -92,9 +92,9 @@ class Probe:
         self.cues = cues
         self._shared: dict[Hashable, tuple[Any, float]] = {}
 
-    def at(self, images: Tensor) -> "Probe":
+    def at(self, images: Tensor) -> Self:
         """The same targets, fills and intervention at other images ``(B, channels, *S)``."""
-        return Probe(self.model, images, self.targets, self.intervention, cues=self.cues, fill_index=self.fill_index)
+        return type(self)(self.model, images, self.targets, self.intervention, cues=self.cues, fill_index=self.fill_index)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What ``make`` gives, made for the first asker of ``key`` alone; later ones are charged its seconds as well."""
@@ -171,7 +171,7 @@ class Probe:
             steps: points between the ends; the intervention's unless told.
 
         """
-        filled_at_least = self._ranks(attribution)
+        filled_at_least = pixel_ranks(attribution)
         return self._curve(lambda n, count: filled_at_least[n] < count, (self.score, self.filled_score), steps)
 
     def insertion_curve(self, attribution: Tensor, steps: int | None = None) -> Curve:
@@ -182,7 +182,7 @@ class Probe:
             steps: points between the ends; the intervention's unless told.
 
         """
-        shown_first = self._ranks(attribution)
+        shown_first = pixel_ranks(attribution)
         return self._curve(lambda n, count: shown_first[n] >= count, (self.filled_score, self.score), steps)
 
     def score_without(self, removed: Tensor) -> Tensor:
@@ -254,12 +254,6 @@ class Probe:
             ]
         )
 
-    def _ranks(self, attribution: Tensor) -> Tensor:
-        order = attribution.flatten(1).argsort(dim=1, descending=True, stable=True)
-        ranks = torch.empty_like(order)
-        place = torch.arange(order.shape[1], device=order.device).expand_as(order)
-        return ranks.scatter_(1, order, place).view(attribution.shape)
-
     def _curve(self, mask: Callable[[Tensor, Tensor], Tensor], ends: tuple[Tensor, Tensor], steps: int | None) -> Curve:
         shape = (-1, *[1] * (self.images.ndim - 2))
 
@@ -322,6 +316,20 @@ class Probe:
 def forward(model: nn.Module, images: Tensor, max_batch: int) -> Tensor:
     """Logits ``(M, C, *S)`` of images ``(M, channels, *S)``, at most ``max_batch`` at a time and without gradients."""
     return torch.cat([logits_of(model(part), part.shape[2:]) for part in images.split(max_batch)])
+
+
+def pixel_ranks(attribution: Tensor) -> Tensor:
+    """Place of each pixel of maps ``(N, *S)`` in the order of its map, 0 for the most attributed; ties go to the first.
+
+    Example:
+        >>> pixel_ranks(torch.tensor([[0.5, 2.0, 0.5]])).tolist()
+        [[1, 0, 2]]
+
+    """
+    order = attribution.flatten(1).argsort(dim=1, descending=True, stable=True)
+    ranks = torch.empty_like(order)
+    place = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return ranks.scatter_(1, order, place).view(attribution.shape)
 
 
 def _coarse(scores: Tensor) -> Tensor:

@@ -1,0 +1,41 @@
+"""Why a score of a target is missing."""
+
+import torch
+from torch import Tensor
+
+from segaudit.functional.faithfulness import MAX_RESIDUAL
+from segaudit.intervention import Probe
+from segaudit.intervention.probe import MIN_SCORE
+
+
+def reasons(probe: Probe, attribution: Tensor) -> tuple[list[str], Tensor]:
+    """Why no score of a target can be had, empty where some can, and ``(N,)`` bool: whether its map means anything."""
+    flat = attribution.flatten(1)
+    checks = {
+        "empty region": ~probe.targets.region.flatten(1).any(dim=1),
+        f"score below {MIN_SCORE}": probe.score < MIN_SCORE,
+        "map not finite": ~flat.isfinite().all(dim=1),
+        "constant map": flat.amax(dim=1) == flat.amin(dim=1),
+    }
+    codes = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
+    for code, failed in enumerate(checks.values(), start=1):
+        codes = codes.where((codes > 0) | ~failed, code)
+    names = ["", *checks]
+    return [names[code] for code in codes.tolist()], codes == 0
+
+
+def partial_reasons(probe: Probe, attribution: Tensor, evidence: dict[str, Tensor], scores: dict[str, Tensor]) -> list[str]:
+    """Why some score of a target is NaN though its map means something; empty where none is."""
+    checks = {"no positive mass": attribution.flatten(1).amax(dim=1) <= 0}
+    if {"deletion_curve", "insertion_curve", "region_deletion_curve"} & set(evidence):
+        checks["fill too weak"] = probe.filled_score / probe.score > MAX_RESIDUAL
+    if "perturbed_attribution" in evidence:
+        checks["prediction not kept"] = ~evidence["kept"].any(dim=1)
+    if "cue" in evidence:
+        checks["no cue"] = ~evidence["cue"].flatten(1).any(dim=1)
+    found = torch.stack(list(checks.values()), dim=1).tolist()
+    nan = torch.stack(list(scores.values())).isnan().any(dim=0).tolist() if scores else [False] * len(found)
+    return [
+        ("; ".join(name for name, holds in zip(checks, row, strict=True) if holds) or "score undefined") if missing else ""
+        for row, missing in zip(found, nan, strict=True)
+    ]

@@ -1,0 +1,220 @@
+"""Intervals and comparisons of the records of audits."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segaudit.statistics.resampling import Estimate, Vector, flip_test, image_sums, interval, ratio
+
+Records: TypeAlias = Sequence[Mapping[str, Any]]
+#: By image, class and what else tells targets apart, the score.
+_Table: TypeAlias = dict[tuple[Any, ...], float]
+
+
+class Difference(NamedTuple):
+    """A paired mean difference, its interval and its test.
+
+    Attributes:
+        mean: over the targets that both sides have scored; NaN where there is none.
+        low: lower end of the interval; NaN with fewer than two such images.
+        high: upper end.
+        images: how many images have a target that both sides have scored.
+        targets: how many targets both sides have scored.
+        unscored: how many targets both sides have, but without a score on one of them.
+        p_value: two-sided, of the sign-flip test; NaN where there is nothing to test.
+        unmatched: how many targets only one side has.
+
+    """
+
+    mean: float
+    low: float
+    high: float
+    images: int
+    targets: int
+    unscored: int
+    p_value: float
+    unmatched: int
+
+
+def summary(
+    records: Records, by_class: bool = False, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> dict[tuple[Any, ...], Estimate]:
+    """The :func:`interval` of every score by ``(explainer, score)``, or by ``(explainer, score, class_index)``.
+
+    Args:
+        records: of one audit; none give an empty dictionary.
+        by_class: whether each class is on its own.
+        level: of the intervals.
+        draws: of the bootstrap.
+        seed: of the draws.
+
+    """
+    groups = _grouped(records, "explainer", "class_index") if by_class else _grouped(records, "explainer")
+    return {
+        (explainer, score, *rest): interval(
+            [_number(row, score) for row in rows], [row["sample_id"] for row in rows], level, draws, seed
+        )
+        for (explainer, *rest), rows in groups.items()
+        for score in _scores(rows)
+    }
+
+
+def difference(
+    records: Records, one: str, other: str, score: str, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> Difference:
+    """Mean of ``one`` explainer's score less that of the ``other``, over the targets that both have scored.
+
+    The test flips the sign of all differences of an image at once. It holds exactly if, were there no difference, the
+    two explainers could be swapped for any image. Up to 14 images all flips are counted, with more 20,000 are drawn (and
+    the data count as one of them: Phipson and Smyth 2010).
+
+    Args:
+        records: of one audit.
+        one: an explainer.
+        other: the explainer that it is compared with.
+        score: the score's name.
+        level: of the interval.
+        draws: of the bootstrap.
+        seed: of the draws and flips.
+
+    Raises:
+        ValueError: if there are records, but none of an explainer or of the score.
+
+    """
+    return _paired(_aligned([_of(records, one, score), _of(records, other, score)]), level, draws, seed)
+
+
+def compare(
+    records_a: Records, records_b: Records, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> dict[tuple[str, str], Difference]:
+    """Mean of ``records_a`` less ``records_b``, two checkpoints say, by ``(explainer, score)``; as :func:`difference`.
+
+    A target is one class of one image. Its region may have changed from one checkpoint to the other. Only the explainers
+    and scores that both sides have are compared; ``unmatched`` counts the targets of one side alone.
+
+    These are many tests at once: see :func:`holm`.
+
+    Args:
+        records_a: of one audit.
+        records_b: of the other, on images of the same names.
+        level: of the intervals.
+        draws: of the bootstrap.
+        seed: of the draws and flips.
+
+    Raises:
+        ValueError: if one side has a class of an image twice, because images share a name.
+
+    """
+    sides = [_grouped(records, "explainer") for records in (records_a, records_b)]
+    found = {}
+    for (explainer,) in (key for key in sides[0] if key in sides[1]):
+        rows_a, rows_b = (side[explainer,] for side in sides)
+        for score in (name for name in _scores(rows_a) if name in _scores(rows_b)):
+            tables = [_table(rows, score, "sample_id", "class_index") for rows in (rows_a, rows_b)]
+            if twice := next((key for table in tables for key in table if key[-1]), None):
+                raise ValueError(
+                    f"class {twice[1]} of the image {twice[0]!r} is there twice on one side, so that it is unclear what to "
+                    "compare it with: give every image a sample_id of its own."
+                )
+            found[explainer, score] = _paired(_aligned(tables), level, draws, seed)
+    return found
+
+
+def relative(
+    records: Records,
+    score: str,
+    explainer: str,
+    control: str = "random",
+    ceiling: str | None = None,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """An explainer's score relative to a control, or to two: 0 is as good as the control, 1 as good as the ceiling.
+
+    Without a ceiling, the mean of explainer less control. With one, Σ(explainer − control) / Σ(ceiling − control) over
+    the targets: a ratio of means, since single targets may divide by nearly nothing. It reads the same for scores of
+    which lower is better.
+
+    Args:
+        records: of one audit.
+        score: the score's name.
+        explainer: which is judged.
+        control: the explainer that is the low end.
+        ceiling: the explainer that is the high end, ``target_mask`` say.
+        level: of the interval.
+        draws: of the bootstrap.
+        seed: of the draws.
+
+    Returns:
+        Over the targets that all of them have scored; the ends are NaN where control and ceiling cannot be told apart,
+        that is where the interval of their own difference holds 0.
+
+    Raises:
+        ValueError: if there are records, but none of an explainer or of the score.
+
+    """
+    ends = [control] if ceiling is None else [control, ceiling]
+    values, images, _ = _aligned([_of(records, name, score) for name in (explainer, *ends)])
+    above = values[:, 0] - values[:, 1]
+    span = np.ones_like(above) if ceiling is None else values[:, 2] - values[:, 1]
+    return ratio(above, span, images, level, draws, seed)
+
+
+def _paired(aligned: tuple[Vector, NDArray[Any], int], level: float, draws: int, seed: int) -> Difference:
+    values, images, unmatched = aligned
+    change = values[:, 0] - values[:, 1]
+    estimate = ratio(change, np.ones_like(change), images, level, draws, seed)
+    scored = ~np.isnan(change)
+    p_value = flip_test(image_sums(change[scored, None], images[scored])[:, 0], seed)
+    return Difference(*estimate, p_value, unmatched)
+
+
+def _scores(rows: Records) -> list[str]:
+    """Names of the scores, in the order of their first appearance."""
+    names = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, float))
+    return [name for name in names if name != "area"]
+
+
+def _number(row: Mapping[str, Any], score: str) -> float:
+    value = row.get(score)
+    return float("nan") if value is None else float(value)
+
+
+def _grouped(records: Records, *keys: str) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in records:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
+
+
+def _of(records: Records, explainer: str, score: str) -> _Table:
+    """An explainer's scores by target. Targets that the records do not tell apart pair up in their order."""
+    groups = _grouped(records, "explainer")
+    if records and (explainer,) not in groups:
+        known = ", ".join(name for (name,) in groups)
+        raise ValueError(f"there are no records of the explainer {explainer!r}; there are some of {known}.")
+    rows = groups.get((explainer,), [])
+    if records and score not in (scores := _scores(records)):
+        raise ValueError(f"the records have no score {score!r}; they have {', '.join(scores) or 'none'}.")
+    return _table(rows, score, "sample_id", "class_index", "area")
+
+
+def _table(rows: Iterable[Mapping[str, Any]], score: str, *keys: str) -> _Table:
+    """Scores by the keys' values and, last, how many targets of the same values came before."""
+    seen: dict[tuple[Any, ...], int] = {}
+    table = {}
+    for row in rows:
+        key = tuple(row.get(name) for name in keys)
+        table[*key, seen.setdefault(key, 0)] = _number(row, score)
+        seen[key] += 1
+    return table
+
+
+def _aligned(tables: Sequence[_Table]) -> tuple[Vector, NDArray[Any], int]:
+    """Scores ``(N, K)`` of the targets that all K tables have, their images, and how many targets not all have."""
+    shared = [key for key in tables[0] if all(key in table for table in tables[1:])]
+    values = np.array([[table[key] for table in tables] for key in shared], dtype=np.float64).reshape(-1, len(tables))
+    return values, np.array([key[0] for key in shared]), len(set().union(*tables)) - len(shared)
