@@ -29,6 +29,7 @@ from segaudit.intervention import (
     MeanFill,
     NoiseFill,
     NoisyLinearFill,
+    RangeFill,
     ShuffleFill,
 )
 from segaudit.intervention.probe import MIN_SCORE, forward
@@ -38,6 +39,8 @@ FILLS: dict[str, Fill] = {
     "constant 0": ConstantFill(),
     "constant -2": ConstantFill(-2.0),  # about black, and about white
     "constant 2": ConstantFill(2.0),
+    "darkest": RangeFill(0.0),
+    "brightest": RangeFill(1.0),
     "mean": MeanFill(),
     "local mean 0.25": LocalMeanFill(0.25),
     "local mean 0.5": LocalMeanFill(0.5),

@@ -21,7 +21,7 @@ from segaudit.attribution import (
     TargetMask,
 )
 from segaudit.auditor import AuditedBatch, Auditor
-from segaudit.intervention import BlurFill, ConstantFill, Fill, Intervention, MeanFill, NoiseFill
+from segaudit.intervention import BlurFill, ConstantFill, Fill, Intervention, MeanFill, NoiseFill, RangeFill
 from segaudit.target import Targets, TargetSelector
 
 __version__ = "0.1.0"
@@ -38,6 +38,7 @@ __all__ = [
     "Intervention",
     "MeanFill",
     "NoiseFill",
+    "RangeFill",
     "Random",
     "RegionEffects",
     "Saliency",

@@ -26,6 +26,7 @@ from segaudit.intervention import (
     NoiseFill,
     NoisyLinearFill,
     Perturbation,
+    RangeFill,
     Shift,
     ShuffleFill,
 )
@@ -33,6 +34,8 @@ from segaudit.intervention import (
 FILLS: dict[str, Callable[[], Fill]] = {
     "constant": lambda: ConstantFill(0.3),
     "mean": MeanFill,
+    "darkest": RangeFill,
+    "brightish": lambda: RangeFill(0.8),
     "blur": BlurFill,
     "blur_wide": lambda: BlurFill(0.6),
     "noise": NoiseFill,
@@ -133,6 +136,19 @@ def test_constant_and_mean() -> None:
             assert filled[b, k].flatten().tolist() == pytest.approx([mean] * 15, abs=1e-6)
 
 
+@pytest.mark.parametrize("place", [0.0, 0.25, 1.0])
+def test_a_place_in_the_range_of_each_channel(place: float) -> None:
+    x = images(2, size=(3, 5))
+    filled = RangeFill(place)(x)
+    moved = RangeFill(place)(x * 3 - 2)
+    for b in range(2):
+        for k in range(3):
+            values = x[b, k].flatten().tolist()
+            expected = min(values) + place * (max(values) - min(values))
+            assert filled[b, k].flatten().tolist() == pytest.approx([expected] * 15, abs=1e-6)
+            assert moved[b, k].flatten().tolist() == pytest.approx([expected * 3 - 2] * 15, abs=1e-5)  # in any units
+
+
 @pytest.mark.parametrize("sigma", [0.02, 0.1, 0.37, 1.0])
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_blur_is_scipys(dims: int, sigma: float) -> None:
@@ -198,6 +214,7 @@ def test_brightness_adds_one_number_an_image() -> None:
     [
         (lambda: BlurFill(0), "sigma is a share"),
         (lambda: LocalMeanFill(0), "window is a share"),
+        (lambda: RangeFill(1.5), "place is a number in"),
         (lambda: NoisyLinearFill(-1), "noise must not be negative"),
         (lambda: GaussianNoise(0), "level must be above 0"),
         (lambda: GaussianBlur(0), "sigma must be above 0 pixels"),

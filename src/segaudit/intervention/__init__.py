@@ -8,6 +8,7 @@ from segaudit.intervention.fill import (
     MeanFill,
     NoiseFill,
     NoisyLinearFill,
+    RangeFill,
     ShuffleFill,
 )
 from segaudit.intervention.perturbation import (
@@ -41,6 +42,7 @@ __all__ = [
     "NoisyLinearFill",
     "Perturbation",
     "Probe",
+    "RangeFill",
     "Regions",
     "Shift",
     "ShuffleFill",

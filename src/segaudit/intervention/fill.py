@@ -68,6 +68,33 @@ class ConstantFill(Fill):
         return torch.full_like(images, self.value)
 
 
+class RangeFill(Fill):
+    """A flat colour from the image's own range: the darkest or the brightest value that occurs in each channel.
+
+    Removes all structure and the image's own colour, in any units of the model's input. Invents a night or a glare, which
+    a model calls something in turn: of two fills, the darkest and the brightest, each target gets the one that removes it.
+
+    Args:
+        place: in the range, 0 for the darkest value of a channel, 1 for the brightest.
+
+    Example:
+        >>> RangeFill(1.0)(torch.tensor([[[0.0, 0.5], [-1.0, 3.0]]])).tolist()
+        [[[0.5, 0.5], [3.0, 3.0]]]
+
+    """
+
+    def __init__(self, place: float = 0.0) -> None:
+        if not 0 <= place <= 1:
+            raise ValueError(f"place is a number in [0, 1], got {place}.")
+        self.place = place
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The colour, spread over the spatial dimensions."""
+        axes = tuple(range(2, images.ndim))
+        low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
+        return torch.lerp(low, high, self.place).expand_as(images).contiguous()
+
+
 class BlurFill(Fill):
     """A heavy Gaussian blur: removes shape and texture, but keeps the layout of colours, often enough to be recognised.
 
