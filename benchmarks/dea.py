@@ -205,7 +205,11 @@ def all_maps(probe: Probe, ablate: bool) -> dict[str, tuple[Tensor, Tensor, Tens
             effects, forwards = swept(scales)
             weight = DEA().weight(probe, gradient, effects)
             label = f"dea {name}" if scales == SCALES else f"dea {name} {scales}"
-            maps[label] = fuse(gradient, effects, weight), forwards + COST.get(name, torch.nan) + 36, weight
+            maps[label] = (
+                fuse(gradient, effects, weight),
+                forwards + COST.get(name, torch.nan) + 6 * len(DEA().weights),
+                weight,
+            )
     if ablate:
         for name, source in ABLATED.items():
             gradient = source.explain(probe)
@@ -355,7 +359,7 @@ def main() -> None:
     one.add_argument("--network", choices=NETWORKS, required=True)
     one.add_argument("--weights", default="runs/benchmarks", help="folder of the trained weights")
     one.add_argument("--images", type=int, default=40)
-    one.add_argument("--ablated", type=int, default=12, help="images for the ablation")
+    one.add_argument("--ablated", type=int, default=8, help="images for the ablation")
     one.add_argument("--threads", type=int, default=1)
     one.add_argument("--out", required=True)
     one.set_defaults(run=measure)

@@ -75,7 +75,8 @@ class Negated(Perturbation):
 def cost(metric_names: list[str | Metric], explainers: list[Any], **kwargs: Any) -> tuple[int, int, int]:
     """Images seen by the model beyond the batch itself, images, targets."""
     model, x = Counting(Net()), images()
-    auditor = Auditor(explainers, metric_names, intervention=FEW, **kwargs)
+    few = Intervention(ConstantFill(), FEW.regions, FEW.steps, FEW.max_batch)
+    auditor = Auditor(explainers, metric_names, intervention=few, **kwargs)
     batch = auditor.update(model, x, cues=cues(x))
     return model.images - len(x), len(x), len(batch.targets)
 

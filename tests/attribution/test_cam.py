@@ -367,7 +367,7 @@ def test_score_cam_is_that_of_pytorch_grad_cam(layer: str) -> None:
     """At full resolution: it interpolates masks with aligned corners, we as everywhere else."""
     model, x = Net(), images()
     targets = uneven_targets(model, x)
-    maps = ScoreCAM(layer)(model, x, targets)
+    maps = ScoreCAM(layer)(model, x, targets, intervention=Intervention(ConstantFill(0.0)))
     for n in range(len(targets)):
         close(maps[n], their_map("ScoreCAM", layer, x, targets, n).relu())
 
@@ -441,7 +441,7 @@ def test_what_one_forward_a_channel_costs() -> None:
 
     def passes(explainer: Explainer) -> list[int]:
         model.batches.clear()
-        explainer(model, x, targets, intervention=Intervention(max_batch=8))
+        explainer(model, x, targets, intervention=Intervention(ConstantFill(), max_batch=8))
         return model.batches
 
     layer = "model.features"  # five channels, the third of them silent; three images with targets

@@ -1,6 +1,7 @@
 """Region effects and DEA against slow references written from their docstrings; what they cost."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -30,13 +31,19 @@ def slow_score(model: nn.Module, image: Tensor, class_index: int, region: Tensor
     return sum(values) / len(values)
 
 
+def slow_fill(model: nn.Module, x: Tensor, targets: Targets, n: int, intervention: Intervention) -> Fill:
+    """The fill that leaves least of a target's score, to three digits; the first of equals."""
+    b, c, region = int(targets.image_index[n]), int(targets.class_index[n]), targets.region[n]
+    return min(intervention.fills, key=lambda fill: round(slow_score(model, fill(x)[b], c, region), 3))
+
+
 def slow_effects(model: nn.Module, x: Tensor, targets: Targets, intervention: Intervention) -> Tensor:
     """One forward pass for each target, scale and region."""
     result = torch.zeros(targets.region.shape)
     scales = intervention.regions(x)
-    filled = intervention.fills[0](x)
     for n in range(len(targets)):
         b, c, region = int(targets.image_index[n]), int(targets.class_index[n]), targets.region[n]
+        filled = slow_fill(model, x, targets, n, intervention)(x)
         before = slow_score(model, x[b], c, region)
         for labels in scales:
             for label in labels[b].unique().tolist():
@@ -47,15 +54,16 @@ def slow_effects(model: nn.Module, x: Tensor, targets: Targets, intervention: In
 
 
 @pytest.mark.parametrize("classes", [3, 1])
+@pytest.mark.parametrize("fill", [ConstantFill(), None])
 @pytest.mark.parametrize("max_batch", [1, 5, 1000])
 @pytest.mark.parametrize("regions", [GridRegions([2, 6]), SuperpixelRegions([3, 5])])
-def test_region_effects_are_the_slow_loop(regions: Regions, max_batch: int, classes: int) -> None:
+def test_region_effects_are_the_slow_loop(regions: Regions, max_batch: int, fill: Fill | None, classes: int) -> None:
     model, x = Net(classes=classes), images(size=(8, 7))
     targets = uneven_targets(model, x)
-    intervention = Intervention(regions=regions, max_batch=max_batch)
+    intervention = Intervention(fill, regions, max_batch=max_batch)
     maps = RegionEffects()(model, x, targets, intervention=intervention)
     torch.testing.assert_close(maps, slow_effects(model, x, targets, intervention), rtol=1e-4, atol=2e-6)
-    assert bool((maps < 0).any())  # signed
+    assert fill is None or bool((maps < 0).any())  # signed
 
 
 @pytest.mark.parametrize("dims", [1, 3])
@@ -74,8 +82,9 @@ def test_region_effects_are_captums_feature_ablation(regions: Regions) -> None:
     targets = uneven_targets(model, x)
     intervention = Intervention(regions=regions)
     maps = RegionEffects()(model, x, targets, intervention=intervention)
-    (labels,), filled = regions(x), intervention.fills[0](x)
+    (labels,) = regions(x)
     for n in range(len(targets)):
+        filled = slow_fill(model, x, targets, n, intervention)(x)
         one, b = targets[n : n + 1], targets.image_index[n : n + 1]
 
         def score(images: Tensor, one: Targets = one) -> Tensor:
@@ -96,9 +105,11 @@ class Uneven(Regions):
         return labels
 
 
-def sweep(regions: Regions, x: Tensor, targets: Targets, max_batch: int = 64) -> Counting:
+def sweep(
+    regions: Regions, x: Tensor, targets: Targets, max_batch: int = 64, fill: Sequence[Fill] = (MeanFill(),)
+) -> Counting:
     model = Counting(Net())
-    probe = Probe(model, x, targets, Intervention(regions=regions, max_batch=max_batch), logits_of(Net(), x))
+    probe = Probe(model, x, targets, Intervention(fill, regions, max_batch=max_batch), logits_of(Net(), x))
     with attribution_context(model):
         probe.effect_map()
         once = model.images
@@ -118,6 +129,16 @@ def test_a_sweep_costs_a_forward_for_each_image_and_region_whatever_the_targets(
     model = sweep(GridRegions([4, 9]), x, every, max_batch=5)
     assert model.images == 4 * (4 + 9)
     assert max(model.batches) == 5
+
+
+def test_with_several_fills_an_image_is_swept_once_for_each_that_its_targets_have() -> None:
+    x, fills = images(), [ConstantFill(-1.0), ConstantFill(1.0)]
+    every = TargetSelector(min_area=0, max_per_image=9)(logits_of(Net(), x))
+    intervention = Intervention(fills, GridRegions([4]))
+    had = {(int(every.image_index[n]), slow_fill(Net(), x, every, n, intervention)) for n in range(len(every))}
+    assert len(x) < len(had) < len(every)
+    # Both fills are tried on each image before.
+    assert sweep(GridRegions([4]), x, every, fill=fills).images == 4 * len(had) + 2 * len(x)
 
 
 def test_an_image_without_targets_costs_nothing() -> None:
@@ -190,9 +211,9 @@ def slow_dea(
     """Of the fused maps of all weights that with the largest gap, of equals the first; and its weight."""
     source = dea.source(model, x, targets, intervention=intervention)
     effects = slow_effects(model, x, targets, intervention)
-    fill = intervention.fills[0]
     maps, weights = [], []
     for n in range(len(targets)):
+        fill = slow_fill(model, x, targets, n, intervention)
         best: tuple[int, float, Tensor] | None = None
         for weight in dea.weights:
             fused = slow_fuse(source[n], effects[n], weight)

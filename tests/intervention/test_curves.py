@@ -115,9 +115,10 @@ def test_the_ends_are_exact_and_nothing_is_run_twice() -> None:
         probe = Probe(model, x, targets, Intervention(steps=9), logits_of(net, x))
         deletion = probe.deletion_curve(maps)
         assert deletion.values.shape == deletion.fractions.shape == (len(targets), 9 + 2)
-        assert model.images == len(x) + len(targets) * 9  # the filled images once, and each point between the ends
+        # The images filled by each of the two fills once, and each point between the ends.
+        assert model.images == 2 * len(x) + len(targets) * 9
         insertion = probe.insertion_curve(maps)
-        assert model.images == len(x) + 2 * len(targets) * 9
+        assert model.images == 2 * len(x) + 2 * len(targets) * 9
         assert torch.equal(deletion.values[:, 0], torch.ones(len(targets)))
         assert torch.equal(insertion.values[:, -1], torch.ones(len(targets)))
         assert torch.equal(deletion.values[:, -1], insertion.values[:, 0])

@@ -272,7 +272,7 @@ class AblationCAM(Explainer):
 
         # One more than there are channels: the network as it is, by the same road as all others.
         with hook(layer_of(probe, self.layer).module, silence):
-            scores = probe.sweep(F.pad(wanted, (0, 1), value=True), nothing, target_logit)
+            scores = probe.sweep(F.pad(wanted, (0, 1), value=True), nothing, target_logit, fills=1)
         weights = (scores[:, -1:] - scores[:, :-1]) * wanted[image]
         return _to_image(_weighed(activation[image], weights.to(activation.dtype)).relu(), probe)
 

@@ -37,9 +37,11 @@ class DEA(Explainer):
 
     """
 
-    cost = "R·F + source + 36·T·F"
+    cost = "R·F + source + 42·T·F"
 
-    def __init__(self, source: Explainer | None = None, weights: Sequence[float] = (0.35, 0.65, 0.1, 0.9, 0.0, 1.0)) -> None:
+    def __init__(
+        self, source: Explainer | None = None, weights: Sequence[float] = (0.35, 0.65, 0.1, 0.9, 0.97, 0.0, 1.0)
+    ) -> None:
         if not weights or not all(0 <= weight <= 1 for weight in weights):
             raise ValueError(f"weights needs at least one number in [0, 1], got {list(weights)}.")
         self.source = source or Saliency()

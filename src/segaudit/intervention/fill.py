@@ -50,10 +50,7 @@ class MeanFill(Fill):
 
 
 class ConstantFill(Fill):
-    """One value everywhere: removes all structure and the image's own colour.
-
-    The default of an audit: on a CamVid U-Net (mean IoU 0.41, 160 predicted targets) it left more than half of the score
-    to 26 % of the targets, against 50 % for mean and noise and 58 to 86 % for blur.
+    """One value everywhere: removes all structure and the image's own colour; invents a flat grey or what the value is.
 
     Args:
         value: in the units that the model takes; 0 is the data's mean colour where images are normalised.
@@ -72,7 +69,8 @@ class RangeFill(Fill):
     """A flat colour from the image's own range: the darkest or the brightest value that occurs in each channel.
 
     Removes all structure and the image's own colour, in any units of the model's input. Invents a night or a glare, which
-    a model calls something in turn: of two fills, the darkest and the brightest, each target gets the one that removes it.
+    a model calls something in turn, so the default of an audit is both, of which each target gets the one that removes it:
+    docs/fills.md has what they leave on CamVid.
 
     Args:
         place: in the range, 0 for the darkest value of a channel, 1 for the brightest.

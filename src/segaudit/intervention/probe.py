@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from segaudit.intervention.curve import Curve, trace
-from segaudit.intervention.fill import ConstantFill, Fill
+from segaudit.intervention.fill import Fill, RangeFill
 from segaudit.intervention.region import Regions, SuperpixelRegions
 from segaudit.output import logits_of
 from segaudit.target import Targets, rounds, target_score
@@ -26,9 +26,10 @@ class Intervention:
     """How pixels are removed and how finely: shared by all explainers and scores of an audit.
 
     Args:
-        fill: what stands in place of removed pixels; the constant 0 unless told. Of several, each target gets the one that
-            leaves the least of its score when the whole image is filled: a model must call a filled image something, so
-            any one fill fails for some class.
+        fill: what stands in place of removed pixels; the image's darkest and its brightest colour unless told. Of several,
+            each target gets the one that leaves the least of its score when the whole image is filled: a model must call a
+            filled image something, so any one fill fails for some class. A sweep masks an image once for each fill that
+            its targets have.
         regions: the partitions whose parts are removed one at a time for effect maps.
         steps: points of a deletion or insertion curve beside its two ends; see :mod:`segaudit.intervention.curve`.
         max_batch: most images in one forward pass.
@@ -47,8 +48,10 @@ class Intervention:
         if max_batch < 1:
             raise ValueError(f"max_batch must be at least 1, got {max_batch}.")
         if isinstance(fill, Sequence) and not fill:
-            raise ValueError("fill is an empty list: name at least one fill, or leave it out for the constant 0.")
-        self.fills = list(fill) if isinstance(fill, Sequence) else [fill or ConstantFill()]
+            raise ValueError("fill is an empty list: name at least one fill, or leave it out for the default.")
+        if fill is None:
+            fill = [RangeFill(0.0), RangeFill(1.0)]
+        self.fills = list(fill) if isinstance(fill, Sequence) else [fill]
         self.regions = regions or SuperpixelRegions()
         self.steps = steps
         self.max_batch = max_batch
@@ -211,6 +214,7 @@ class Probe:
         wanted: Tensor,
         removed: Callable[[Tensor, Tensor], Tensor],
         value: Callable[[Tensor, Targets], Tensor] = target_score,
+        fills: int | None = None,
     ) -> Tensor:
         """Value of each target under every mask of its image, ``(N, R)``: one forward a mask serves all targets.
 
@@ -220,11 +224,13 @@ class Probe:
             removed: for M image indices and M mask indices, the share of each pixel that is filled: ``(M, *S)``, boolean
                 or in [0, 1].
             value: what is read from logits ``(M, C, *S)`` for M targets; S unless told.
+            fills: 1 where the masks fill nothing, so that it does not matter with what; the intervention's unless told.
 
         """
         # An image is masked once for each of the fills that its targets have: a scene.
-        fills = len(self.intervention.fills)
-        scenes, scene_of = (self.targets.image_index * fills + self.fill_index).unique(return_inverse=True)
+        fills = fills or len(self.intervention.fills)
+        fill_index = self.fill_index if fills > 1 else torch.zeros_like(self.targets.image_index)
+        scenes, scene_of = (self.targets.image_index * fills + fill_index).unique(return_inverse=True)
         image_of, fill_of = scenes // fills, scenes % fills
         # Which targets a scene has, -1 where it has fewer than the fullest.
         turns = rounds(scene_of)
