@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 from _ranks import SHARES, two_ranks
-from _scores import SCORES, Score, evidence, mean, slow_values
+from _scores import COSTS, SCORES, Score, evidence, mean, slow_values
 from _scores import pick as pick_all
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
@@ -38,7 +38,7 @@ def test_names_evidence_and_direction(score: Score) -> None:
     assert tuple(inspect.signature(metric.update).parameters) == score.evidence
     assert metric.higher_is_better is score.higher_is_better
     assert metric.name == snake_case(score.metric.__name__)
-    if metric.name != "seconds":
+    if metric.name not in COSTS:
         assert score.function.__name__ == metric.name
 
 
@@ -110,7 +110,7 @@ def test_half_precision_and_gradients_do_not_pile_up(score: Score) -> None:
 
 def test_a_collection_hands_out_evidence_by_name() -> None:
     found = evidence(9)
-    scores = {name: score for name, score in SCORES.items() if name != "seconds"}
+    scores = {name: score for name, score in SCORES.items() if name not in COSTS}
     collection = MetricCollection(
         {name: score.metric(**score.options) for name, score in scores.items()}, compute_groups=False
     )
