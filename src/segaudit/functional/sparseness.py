@@ -46,7 +46,8 @@ def entropy(attribution: Tensor) -> Tensor:
     """
     share = _shares(attribution)
     most = torch.tensor(float(share.shape[1]), dtype=share.dtype, device=share.device).log()
-    return (torch.special.entr(share).sum(dim=1) / most).clamp(0, 1).float()
+    nats: Tensor = torch.special.entr(share).sum(dim=1)
+    return (nats / most).clamp(0, 1).float()
 
 
 def _shares(attribution: Tensor) -> Tensor:

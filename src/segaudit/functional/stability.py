@@ -70,7 +70,7 @@ def max_sensitivity(attribution: Tensor, perturbed_attribution: Tensor, kept: Te
     first, others = first / largest, others / largest[:, None]
     change = (others - first[:, None]).norm(dim=2) / first.norm(dim=1, keepdim=True)
     # Not nanmax over the kept: a kept pair whose change is undefined must show.
-    worst = change.where(kept, 0.0).amax(dim=1)
+    worst: Tensor = change.where(kept, 0.0).amax(dim=1)
     return worst.where(kept.any(dim=1) & worst.isfinite() & first.isfinite().all(dim=1), torch.nan).float()
 
 
@@ -110,7 +110,7 @@ def topk_overlap(attribution: Tensor, perturbed_attribution: Tensor, kept: Tenso
         differs = maps.isfinite().all(dim=1) & (maps.amax(dim=1) > maps.amin(dim=1))
         return (member / member.norm(dim=1, keepdim=True)).where(differs[:, None], torch.nan)
 
-    overlap = (top(first)[:, None] * top(others.flatten(0, 1)).view(others.shape)).sum(dim=2)
+    overlap: Tensor = (top(first)[:, None] * top(others.flatten(0, 1)).view(others.shape)).sum(dim=2)
     return (overlap.where(kept, 0.0).sum(dim=1) / kept.sum(dim=1)).float()
 
 
