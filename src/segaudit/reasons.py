@@ -34,7 +34,7 @@ def partial_reasons(probe: Probe, attribution: Tensor, evidence: dict[str, Tenso
         maps = evidence["perturbed_attribution"].flatten(2)
         differs = maps.isfinite().all(dim=2) & (maps.amax(dim=2) > maps.amin(dim=2))
         checks["perturbed map constant or not finite"] = (evidence["kept"] & ~differs).any(dim=1)
-    if "region" in evidence:
+    if "localisation_auc" in scores:
         checks["region is the whole image"] = evidence["region"].flatten(1).all(dim=1)
     if "region_effect" in evidence:
         checks["no region has an effect"] = (evidence["region_effect"].nan_to_num(0) <= 0).flatten(1).all(dim=1)

@@ -108,10 +108,12 @@ def topk_overlap(attribution: Tensor, perturbed_attribution: Tensor, kept: Tenso
     def top(maps: Tensor) -> Tensor:
         member = top_membership(maps, torch.full((len(maps),), count, device=maps.device))
         differs = maps.isfinite().all(dim=1) & (maps.amax(dim=1) > maps.amin(dim=1))
-        return (member / member.norm(dim=1, keepdim=True)).where(differs[:, None], torch.nan)
+        direction: Tensor = member / member.norm(dim=1, keepdim=True)
+        return direction.where(differs[:, None], torch.nan)
 
-    overlap: Tensor = (top(first)[:, None] * top(others.flatten(0, 1)).view(others.shape)).sum(dim=2)
-    return (overlap.where(kept, 0.0).sum(dim=1) / kept.sum(dim=1)).float()
+    overlap = (top(first)[:, None] * top(others.flatten(0, 1)).view(others.shape)).sum(dim=2)
+    total: Tensor = overlap.where(kept, 0.0).sum(dim=1)
+    return (total / kept.sum(dim=1)).float()
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
