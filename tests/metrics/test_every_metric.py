@@ -5,6 +5,7 @@ import inspect
 import math
 import pickle
 
+import _scores_maps
 import pytest
 import torch
 from _ranks import SHARES, two_ranks
@@ -126,3 +127,17 @@ def test_two_processes_give_the_pooled_value(share: str) -> None:
         expected = mean(slow_values(score, found))
         for rank in two_ranks():
             assert rank[share, name] == pytest.approx([expected] * 2, rel=1e-5), name
+
+
+@pytest.mark.parametrize("name", _scores_maps.ROWS)
+def test_bounds_are_the_values_own(name: str) -> None:
+    score = SCORES[name]
+    metric = score.metric(**score.options)
+    metric.update(**pick(evidence(60, awkward=False, seed=3), score.evidence, 0, 60))
+    low, high = metric.plot_lower_bound, metric.plot_upper_bound
+    assert low in (0.0, -1.0)
+    assert (high is None) == (name in ("max_sensitivity", "forwards"))
+    values = metric.per_target[~metric.per_target.isnan()]
+    assert len(values) > 40
+    assert float(values.min()) >= low
+    assert high is None or float(values.max()) <= high
