@@ -21,7 +21,7 @@ from torch import Tensor
 from segaudit.attribution import Explainer, GradCAMPlusPlus, HiResCAM, LayerCAM, SegGradCAM, attribution_context
 from segaudit.attribution.layer import find_layer
 from segaudit.intervention import Intervention, Probe
-from segaudit.intervention.probe import now
+from segaudit.intervention.bill import now
 from segaudit.target import Targets
 
 PAIRS: dict[str, type[Explainer]] = {

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from segaudit import Auditor, Intervention, TargetSelector
 from segaudit.intervention import SuperpixelRegions
-from segaudit.intervention.probe import now
+from segaudit.intervention.bill import now
 
 
 class Timed(nn.Module):

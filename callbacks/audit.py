@@ -293,7 +293,7 @@ class AttributionAudit(Callback):
         scores = [
             f"{score} {float(self.values[f'{name}/{score}']):.3f}"
             for score in self.auditor.directions
-            if f"{name}/{score}" in self.values and score != "seconds"
+            if f"{name}/{score}" in self.values and score not in ("seconds", "forwards")
         ]
         counts = f"{int(self.values['images'])} images, {int(self.values['targets'])} targets"
         return f"{self._title} · {' · '.join([*known, counts])} · {name}: {', '.join(scores)}"

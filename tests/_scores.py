@@ -71,6 +71,8 @@ def slow_retention(kept: np.ndarray) -> float:
 
 #: Evidence that is the same for all targets.
 COMMON = {"subset_size"}
+#: What is evidence and score at once, and no function's.
+COSTS = {"seconds", "forwards"}
 
 F, M = functional, metrics
 SCORES: dict[str, Score] = {
@@ -151,6 +153,7 @@ def evidence(n: int, size: tuple[int, ...] = (5, 4), seed: int = 0, awkward: boo
     }
     found |= _scores_faithfulness.more_evidence(n, size, g) | _scores_maps.more_evidence(n, size, g)
     found["region"].flatten(1)[:, 0] = True
+    found["region"].flatten(1)[1::3].scatter_(1, ties.flatten(1)[1::3].argmax(dim=1, keepdim=True), True)  # some hit
     found["cue"].flatten(1)[:, 1] = True
     found["kept"][:, 0] = True
     if awkward and n >= 7:

@@ -41,6 +41,7 @@ from segaudit.intervention import (
     SuperpixelRegions,
 )
 from segaudit.intervention.imputation import road_curves
+from segaudit.intervention.regional import region_effects, region_means
 from segaudit.intervention.subset import random_subsets, region_deletion_curve, subset_effects, subset_sums
 from segaudit.output import predict
 from segaudit.target import TargetSelector
@@ -98,6 +99,9 @@ def test_each_evidence_costs_what_it_must() -> None:
     assert cost(["unsupported_leakage"], ["random", "target_mask"])[0] == 4 * count  # one sweep for all
     assert cost(["unsupported_leakage"], ["random", "region_effects", "target_mask"])[0] == 4 * count
     assert cost(["off_target_leakage"], ["region_effects"])[0] == 4 * count
+    regional = ["effect_calibration", "effect_calibration_error", "unsupported_leakage"]
+    assert cost(regional, ["random", "region_effects", "target_mask"])[0] == 4 * count  # the same sweep
+    assert cost(["pointing_game", "entropy", "localisation_auc"], ["random"])[0] == 0
     assert cost(["stability_retention"], ["random"])[0] == 2 * count  # two perturbations
     assert cost(["stability"], ["random"])[0] == 2 * count
     assert cost(["stability"], ["random"], perturbations=[Brightness()])[0] == count
@@ -644,3 +648,103 @@ def test_intervals_are_of_all_records() -> None:
             if estimate.images >= 2:
                 assert estimate.low <= estimate.mean <= estimate.high
     assert {len(key) for key in auditor.intervals(by_class=True)} == {3}
+
+
+MAPS = ["pointing_game", "relevance_mass", "relevance_rank", "localisation_auc", "sparseness", "entropy",
+        "max_sensitivity", "topk_overlap", "effect_calibration", "effect_calibration_error", "forwards"]  # fmt: skip
+
+
+def test_scores_of_maps_follow_from_their_parts() -> None:
+    model, x = Net(), images()
+    perturbation, explainer = GaussianNoise(level=0.01), Saliency()
+    auditor = Auditor({"saliency": explainer}, MAPS, None, FEW, [perturbation])
+    batch = auditor.update(model, x)
+    targets, found = batch.targets, batch.scores["saliency"]
+    with attribution_context(model):
+        probe = Probe(model, x, targets, FEW, model(x).detach())
+        a, after = explainer.explain(probe), explainer.explain(probe.at(perturbation(x)))[:, None]
+        regional = region_means(probe, a), region_effects(probe)
+    kept = torch.ones(len(targets), 1, dtype=torch.bool)
+    expected = {
+        **{name: getattr(F, name)(a, targets.region) for name in MAPS[:4]},
+        **{name: getattr(F, name)(a) for name in MAPS[4:6]},
+        **{name: getattr(F, name)(a, after, kept) for name in MAPS[6:8]},
+        **{name: getattr(F, name)(*regional) for name in MAPS[8:10]},
+        "forwards": torch.full((len(targets),), len(x) * (1 + 2 * len(targets.rounds())) / len(targets)),
+    }
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        assert bool(values.isfinite().all()), name
+        torch.testing.assert_close(found[name], values, atol=1e-5, rtol=1e-5)
+
+
+def test_a_batch_gives_scores_of_maps_as_its_images_do() -> None:
+    model, x = Net(), images()
+    fill = Intervention(ConstantFill(4.0), SuperpixelRegions([4, 9]), steps=3, max_batch=7)
+    together, apart = (Auditor(every_explainer(), MAPS[:-1], TargetSelector(max_per_image=9), fill) for _ in range(2))
+    together.update(model, x)
+    for part in x.split(1):
+        apart.update(model, part)
+    key = lambda row: (row["explainer"], row["sample_id"], row["class_index"])  # noqa: E731
+    scored = Counter()
+    for a, b in zip(sorted(together.records(), key=key), sorted(apart.records(), key=key), strict=True):
+        assert a["reason"] == b["reason"]
+        for name in MAPS[:-1]:
+            assert a[name] == pytest.approx(b[name], abs=1e-4, rel=1e-4, nan_ok=True), (key(a), name)
+            assert a["reason"] or not math.isnan(a[name])
+            scored[name] += not math.isnan(a[name])
+    assert min(scored[name] for name in MAPS[:-1]) > 10
+
+
+class Uneven(Explainer):
+    """Differs from pixel to pixel inside a region, and not between regions."""
+
+    def attribute(self, probe: Probe) -> Tensor:
+        maps = torch.ones_like(probe.targets.region, dtype=torch.float32)
+        maps[:, ::2] = 3.0
+        return maps
+
+
+class Fades(Explainer):
+    """Says nothing about images without a bright first row."""
+
+    def attribute(self, probe: Probe) -> Tensor:
+        bright = probe.images[probe.targets.image_index, 0, 0].mean(dim=1) > 0.95
+        return probe.targets.region.float() * bright.view(-1, 1, 1)
+
+
+class Darker(Perturbation):
+    """A little, so that the prediction stays."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images * 0.9
+
+
+def test_reasons_of_scores_of_maps() -> None:
+    x = torch.zeros(2, 1, 8, 8)
+    x[0, 0, :4] = 1.0
+    x[1] = 1.0  # the target is the whole image
+    names = ["localisation_auc", "topk_overlap", "effect_calibration", "effect_calibration_error"]
+    explainers = {"against": Against(), "uneven": Uneven(), "fades": Fades(), "mask": TargetMask()}
+
+    def reasons_of(names: list[str], fill: float) -> dict[str, list[str]]:
+        intervention = Intervention(ConstantFill(fill), GridRegions([4]), 3)
+        auditor = Auditor(explainers, names, TargetSelector(classes=[1]), intervention, [Darker()])
+        batch = auditor.update(Threshold(), x)
+        for explainer, reasons in batch.reasons.items():
+            for n, reason in enumerate(reasons):
+                missing = any(math.isnan(float(v[n])) for v in batch.scores[explainer].values())
+                assert bool(reason) == missing, (explainer, n)
+        return batch.reasons
+
+    whole = "region is the whole image"
+    assert reasons_of(["localisation_auc"], 0.0) == {
+        "against": ["", "constant map"], "uneven": ["", whole], "fades": ["", "constant map"], "mask": ["", "constant map"],
+    }  # fmt: skip
+    assert reasons_of(["topk_overlap"], 0.0)["fades"] == ["perturbed map constant or not finite", "constant map"]
+    found = reasons_of(names[2:], 0.0)
+    assert found["uneven"][0] == "no difference of credit between regions"
+    assert found["against"][0] == "no positive mass; no region has credit"
+    assert found["mask"][0] == ""
+    found = reasons_of(names[2:], 1.0)  # a fill that changes nothing where the target is
+    assert found["mask"][0] == "no region has an effect; no difference of effect between regions"

@@ -18,7 +18,8 @@ from segaudit.attribution.perturbed import Perturbed, explain_perturbed, perturb
 from segaudit.attribution.randomise import randomised_maps
 from segaudit.intervention import Brightness, GaussianNoise, Intervention, Perturbation, Probe
 from segaudit.intervention.imputation import road_curves
-from segaudit.intervention.probe import forward, now
+from segaudit.intervention.probe import forward
+from segaudit.intervention.regional import region_effects, region_means
 from segaudit.intervention.subset import random_subsets, region_deletion_curve, subset_effects, subset_sums
 from segaudit.metrics import TargetMean
 from segaudit.names import resolve_named
@@ -48,6 +49,7 @@ DEFAULT_METRICS = (
     "stability_retention",
     "fill_residual",
     "seconds",
+    "forwards",
 )
 
 
@@ -251,6 +253,7 @@ class Auditor:
                 "score_without_cue": lambda: _score_without(probe, probe.cue),
                 "subset_effect": lambda: subset_effects(probe, random_subsets(probe)),
                 "subset_size": lambda: random_subsets(probe).size,
+                "region_effect": lambda: region_effects(probe),
             }
         )
         return {"": shared, **{name: {**shared, **evidence} for name, evidence in own.items()}}
@@ -259,9 +262,8 @@ class Auditor:
         self, name: str, explainer: Explainer, probe: Probe, perturbed: list[Perturbed], batch: AuditedBatch
     ) -> dict[str, Tensor]:
         """Evidence that depends on the explainer."""
-        probe.borrowed, started = 0.0, now(probe.images.device)
-        attribution = explainer.explain(probe)
-        seconds = (now(probe.images.device) - started + probe.borrowed) / len(probe.targets)
+        with probe.bill() as bill:
+            attribution = explainer.explain(probe)
         batch.attributions[name] = attribution
         batch.reasons[name], valid = reasons(probe, attribution)
         deletion = cache(partial(probe.deletion_curve, attribution))
@@ -271,13 +273,15 @@ class Auditor:
         return self._make(
             {
                 "attribution": lambda: _or_nan(attribution, valid),
-                "seconds": lambda: torch.full_like(probe.score, seconds),
+                "seconds": lambda: torch.full_like(probe.score, bill.seconds / len(probe.targets)),
+                "forwards": lambda: torch.full_like(probe.score, bill.forwards / len(probe.targets)),
                 "deletion_curve": lambda: _or_nan(deletion().values, valid),
                 "deletion_fractions": lambda: deletion().fractions,
                 "insertion_curve": lambda: _or_nan(insertion().values, valid),
                 "insertion_fractions": lambda: insertion().fractions,
                 "perturbed_attribution": lambda: explain_perturbed(explainer, perturbed, attribution),
                 "subset_attribution": lambda: _or_nan(subset_sums(attribution, random_subsets(probe), probe.targets), valid),
+                "region_attribution": lambda: _or_nan(region_means(probe, attribution), valid),
                 "region_deletion_curve": lambda: _or_nan(regions()[0], valid),
                 "region_deletion_fractions": lambda: regions()[1],
                 "road_deletion": lambda: _or_nan(imputed()[0], valid),
@@ -305,6 +309,7 @@ _SHARED = {
     "cue",
     "score_without_cue",
     "kept",
+    "region_effect",
     "subset_effect",
     "subset_size",
 }
@@ -312,10 +317,12 @@ _EACH = {
     "attribution",
     "deletion_curve",
     "deletion_fractions",
+    "forwards",
     "insertion_curve",
     "insertion_fractions",
     "perturbed_attribution",
     "randomised_attribution",
+    "region_attribution",
     "region_deletion_curve",
     "region_deletion_fractions",
     "road_deletion",

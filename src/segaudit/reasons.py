@@ -31,6 +31,17 @@ def partial_reasons(probe: Probe, attribution: Tensor, evidence: dict[str, Tenso
         checks["fill too weak"] = probe.filled_score / probe.score > MAX_RESIDUAL
     if "perturbed_attribution" in evidence:
         checks["prediction not kept"] = ~evidence["kept"].any(dim=1)
+        maps = evidence["perturbed_attribution"].flatten(2)
+        differs = maps.isfinite().all(dim=2) & (maps.amax(dim=2) > maps.amin(dim=2))
+        checks["perturbed map constant or not finite"] = (evidence["kept"] & ~differs).any(dim=1)
+    if "localisation_auc" in scores:
+        checks["region is the whole image"] = evidence["region"].flatten(1).all(dim=1)
+    if "region_effect" in evidence:
+        checks["no region has an effect"] = (evidence["region_effect"].nan_to_num(0) <= 0).flatten(1).all(dim=1)
+        checks["no difference of effect between regions"] = _alike(evidence["region_effect"])
+    if "region_attribution" in evidence:
+        checks["no region has credit"] = (evidence["region_attribution"].nan_to_num(0) <= 0).flatten(1).all(dim=1)
+        checks["no difference of credit between regions"] = _alike(evidence["region_attribution"])
     if "cue" in evidence:
         checks["no cue"] = ~evidence["cue"].flatten(1).any(dim=1)
     found = torch.stack(list(checks.values()), dim=1).tolist()
@@ -39,3 +50,10 @@ def partial_reasons(probe: Probe, attribution: Tensor, evidence: dict[str, Tenso
         ("; ".join(name for name, holds in zip(checks, row, strict=True) if holds) or "score undefined") if missing else ""
         for row, missing in zip(found, nan, strict=True)
     ]
+
+
+def _alike(values: Tensor) -> Tensor:
+    """Whether those of ``(N, K, R)`` that are not NaN are the same in each of the K partitions, ``(N,)`` bool."""
+    has = ~values.isnan()
+    low, high = values.where(has, torch.inf).amin(dim=2), values.where(has, -torch.inf).amax(dim=2)
+    return (low >= high).all(dim=1)

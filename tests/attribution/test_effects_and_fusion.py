@@ -341,9 +341,10 @@ def test_dea_costs_its_source_and_six_forwards_a_weight_and_shares_the_sweep() -
         RegionEffects().explain(probe)
         assert float(probe.filled_score.sum()) > 0
         swept = model.images
-        DEA(weights=[0.2, 0.5, 0.8]).explain(probe)
+        with probe.bill() as bill:
+            DEA(weights=[0.2, 0.5, 0.8]).explain(probe)
     assert model.images - swept == len(x) + 3 * 6 * len(targets)
-    assert probe.borrowed > 0  # but its share of the sweep's time is on its bill
+    assert bill.seconds > bill.own_seconds  # but its share of the sweep's time is on its bill
 
 
 @pytest.mark.parametrize("weights", [[], [0.5, 1.5], [-0.1]])

@@ -7,7 +7,7 @@ import _scores_faithfulness
 import _scores_maps
 import pytest
 import torch
-from _scores import NAN, SCORES, Score, evidence, pick, slow_values
+from _scores import COSTS, NAN, SCORES, Score, evidence, pick, slow_values
 from torch import Tensor
 
 import segaudit.functional as room
@@ -20,9 +20,9 @@ def value(score: Score, found: dict[str, Tensor]) -> Tensor:
 
 
 def test_the_table_lists_all_functions() -> None:
-    assert {getattr(room, name) for name in room.__all__} == {s.function for n, s in SCORES.items() if n != "seconds"}
+    assert {getattr(room, name) for name in room.__all__} == {s.function for n, s in SCORES.items() if n not in COSTS}
     for name, score in SCORES.items():
-        if name != "seconds":
+        if name not in COSTS:
             assert tuple(inspect.signature(score.function).parameters)[: len(score.evidence)] == score.evidence
 
 
@@ -104,7 +104,7 @@ def test_nan_for_what_cannot_be_scored_and_for_that_alone(name: str, which: str,
     elif how == "negative":
         row.abs_().neg_().sub_(0.1)
     else:
-        row.fill_({"all nan": NAN, "zero": 0, "constant": 0.3, "empty": False}[how])
+        row.fill_({"all nan": NAN, "zero": 0, "constant": 0.3, "empty": False, "whole": True}[how])
     after = value(score, found)
     assert math.isnan(float(after[2]))
     others = torch.tensor([0, 1, 3, 4])

@@ -5,10 +5,11 @@ import inspect
 import math
 import pickle
 
+import _scores_maps
 import pytest
 import torch
 from _ranks import SHARES, two_ranks
-from _scores import SCORES, Score, evidence, mean, slow_values
+from _scores import COSTS, SCORES, Score, evidence, mean, slow_values
 from _scores import pick as pick_all
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
@@ -38,7 +39,7 @@ def test_names_evidence_and_direction(score: Score) -> None:
     assert tuple(inspect.signature(metric.update).parameters) == score.evidence
     assert metric.higher_is_better is score.higher_is_better
     assert metric.name == snake_case(score.metric.__name__)
-    if metric.name != "seconds":
+    if metric.name not in COSTS:
         assert score.function.__name__ == metric.name
 
 
@@ -110,7 +111,7 @@ def test_half_precision_and_gradients_do_not_pile_up(score: Score) -> None:
 
 def test_a_collection_hands_out_evidence_by_name() -> None:
     found = evidence(9)
-    scores = {name: score for name, score in SCORES.items() if name != "seconds"}
+    scores = {name: score for name, score in SCORES.items() if name not in COSTS}
     collection = MetricCollection(
         {name: score.metric(**score.options) for name, score in scores.items()}, compute_groups=False
     )
@@ -126,3 +127,17 @@ def test_two_processes_give_the_pooled_value(share: str) -> None:
         expected = mean(slow_values(score, found))
         for rank in two_ranks():
             assert rank[share, name] == pytest.approx([expected] * 2, rel=1e-5), name
+
+
+@pytest.mark.parametrize("name", _scores_maps.ROWS)
+def test_bounds_are_the_values_own(name: str) -> None:
+    score = SCORES[name]
+    metric = score.metric(**score.options)
+    metric.update(**pick(evidence(60, awkward=False, seed=3), score.evidence, 0, 60))
+    low, high = metric.plot_lower_bound, metric.plot_upper_bound
+    assert low in (0.0, -1.0)
+    assert (high is None) == (name in ("max_sensitivity", "forwards"))
+    values = metric.per_target[~metric.per_target.isnan()]
+    assert len(values) > 40
+    assert float(values.min()) >= low
+    assert high is None or float(values.max()) <= high

@@ -73,7 +73,8 @@ def layer_of(probe: Probe, layer: str | nn.Module | None) -> Layer:
         found = _FOUND.setdefault(probe.model, {})
         structure = probe.images.shape[1:], tuple((name, type(module)) for name, module in modules.items())
         if structure not in found:
-            found[structure] = find_layer(probe.model, probe.images[:1])
+            with probe.bill():  # which nobody pays: it happens once a model, to whoever comes first
+                found[structure] = find_layer(probe.model, probe.images[:1])
         layer = found[structure]
     if isinstance(layer, nn.Module):
         if names := [name for name, module in modules.items() if module is layer]:

@@ -1,5 +1,6 @@
 """Scores as functions of plain tensors: one value a target, NaN for a target that cannot be scored."""
 
+from segaudit.functional.calibration import effect_calibration, effect_calibration_error
 from segaudit.functional.cue import cue_effect, cue_mass
 from segaudit.functional.faithfulness import (
     comprehensiveness,
@@ -13,8 +14,10 @@ from segaudit.functional.faithfulness import (
 )
 from segaudit.functional.imputation import road
 from segaudit.functional.leakage import off_target_leakage, unsupported_leakage
+from segaudit.functional.localisation import localisation_auc, pointing_game, relevance_mass, relevance_rank
 from segaudit.functional.randomisation import randomisation, randomisation_full
-from segaudit.functional.stability import stability, stability_retention
+from segaudit.functional.sparseness import entropy, sparseness
+from segaudit.functional.stability import max_sensitivity, stability, stability_retention, topk_overlap
 from segaudit.functional.subset import faithfulness_correlation, infidelity, sensitivity_n
 
 __all__ = [
@@ -22,20 +25,30 @@ __all__ = [
     "cue_effect",
     "cue_mass",
     "deletion_auc",
+    "effect_calibration",
+    "effect_calibration_error",
+    "entropy",
     "faithfulness_correlation",
     "faithfulness_gap",
     "fill_residual",
     "infidelity",
     "insertion_auc",
     "irof",
+    "localisation_auc",
+    "max_sensitivity",
     "monotonicity",
     "off_target_leakage",
+    "pointing_game",
     "randomisation",
     "randomisation_full",
+    "relevance_mass",
+    "relevance_rank",
     "road",
     "sensitivity_n",
+    "sparseness",
     "stability",
     "stability_retention",
     "sufficiency",
+    "topk_overlap",
     "unsupported_leakage",
 ]

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from segaudit.functional.order import mean_ranks, top_membership
+
 
 def stability(attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor) -> Tensor:
     """Mean rank correlation between a map and its maps under perturbations that keep the prediction; higher is better.
@@ -41,17 +43,83 @@ def stability_retention(kept: Tensor) -> Tensor:
     return kept.float().mean(dim=1)
 
 
+def max_sensitivity(attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor) -> Tensor:
+    """Largest relative change of a map under perturbations that keep the prediction; lower is better.
+
+    max ‖a(x') − a(x)‖ / ‖a(x)‖, Euclidean norms (Yeh et al. 2019, definition 2.2, relative as in captum and Quantus). Theirs
+    draws x' from a ball around x; ours are the audit's perturbations, of which only those count that keep the prediction.
+    A map's size matters, which :func:`stability` does not see: an explainer of arbitrary units may scale each map anew.
+
+    Args:
+        attribution: ``(N, *S)``.
+        perturbed_attribution: ``(N, P, *S)``, the maps on P perturbed images.
+        kept: ``(N, P)`` bool, whether the prediction survived.
+
+    Returns:
+        ``(N,)``, at least 0 and without an upper bound; NaN where no pair was kept, the map is zero everywhere or one of the
+        maps is not finite.
+
+    Example:
+        >>> a = torch.tensor([[3.0, 4.0]])
+        >>> max_sensitivity(a, torch.tensor([[[3.0, 3.0], [0.0, 0.0]]]), torch.tensor([[True, False]]))
+        tensor([0.2000])
+
+    """
+    first, others = attribution.flatten(1).double(), perturbed_attribution.flatten(2).double()
+    largest = first.abs().amax(dim=1, keepdim=True)  # squares must not overflow, or vanish
+    first, others = first / largest, others / largest[:, None]
+    change = (others - first[:, None]).norm(dim=2) / first.norm(dim=1, keepdim=True)
+    # Not nanmax over the kept: a kept pair whose change is undefined must show.
+    worst: Tensor = change.where(kept, 0.0).amax(dim=1)
+    return worst.where(kept.any(dim=1) & worst.isfinite() & first.isfinite().all(dim=1), torch.nan).float()
+
+
+def topk_overlap(attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor, k: float = 0.1) -> Tensor:
+    """Mean overlap of the top share k of a map's pixels with those under perturbations that keep the prediction.
+
+    The number of pixels that are in both over the number of places (Ghorbani, Abid, Zou 2019, top-k intersection); higher
+    is better, about k for maps that have nothing in common. Pixels that tie for the last places belong to the top in part,
+    each with the same membership m, or else the zeros of a CAM would agree or not by their place; then the overlap is
+    Σ m·m' / √(Σm² · Σm'²), which is the same thing where nothing ties (our reading).
+
+    Args:
+        attribution: ``(N, *S)``.
+        perturbed_attribution: ``(N, P, *S)``, the maps on P perturbed images.
+        kept: ``(N, P)`` bool, whether the prediction survived.
+        k: share of the image's pixels in (0, 1]; at least one pixel.
+
+    Returns:
+        ``(N,)`` in [0, 1]; NaN where no pair was kept or a map is constant or not finite.
+
+    Raises:
+        ValueError: if k is not in (0, 1].
+
+    Example:
+        >>> a, b = torch.tensor([[9.0, 8.0, 1.0, 0.0]]), torch.tensor([[[8.0, 0.0, 9.0, 1.0]]])
+        >>> topk_overlap(a, b, torch.tensor([[True]]), k=0.5)
+        tensor([0.5000])
+
+    """
+    if not 0 < k <= 1:
+        raise ValueError(f"k is a share of the image's pixels in (0, 1], got {k}.")
+    first, others = attribution.flatten(1), perturbed_attribution.flatten(2)
+    count = max(1, round(k * first.shape[1]))
+
+    def top(maps: Tensor) -> Tensor:
+        member = top_membership(maps, torch.full((len(maps),), count, device=maps.device))
+        differs = maps.isfinite().all(dim=1) & (maps.amax(dim=1) > maps.amin(dim=1))
+        direction: Tensor = member / member.norm(dim=1, keepdim=True)
+        return direction.where(differs[:, None], torch.nan)
+
+    overlap = (top(first)[:, None] * top(others.flatten(0, 1)).view(others.shape)).sum(dim=2)
+    total: Tensor = overlap.where(kept, 0.0).sum(dim=1)
+    return (total / kept.sum(dim=1)).float()
+
+
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Spearman's rank correlation ``(N,)`` of rows ``(N, P)``, ties given their mean rank; NaN for a constant row."""
-    a, b = (r - r.mean(dim=1, keepdim=True) for r in (_mean_ranks(a), _mean_ranks(b)))
+    finite = a.isfinite().all(dim=1) & b.isfinite().all(dim=1)
+    a, b = (r - r.mean(dim=1, keepdim=True) for r in (mean_ranks(a), mean_ranks(b)))
     scale = a.norm(dim=1) * b.norm(dim=1)
     correlation: Tensor = (a * b).sum(dim=1) / scale
-    return correlation.float()
-
-
-def _mean_ranks(values: Tensor) -> Tensor:
-    ordered = values.sort(dim=1).values
-    below = torch.searchsorted(ordered, values.contiguous())
-    up_to = torch.searchsorted(ordered, values.contiguous(), right=True)
-    ranks = (below + up_to).double() / 2
-    return ranks.where(values.isfinite().all(dim=1, keepdim=True), torch.nan)
+    return correlation.where(finite, torch.nan).float()

@@ -1,13 +1,13 @@
 """Masked forwards: what the model says when parts of an image are filled."""
 
-import time
-from collections.abc import Callable, Hashable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from segaudit.intervention.bill import Bill, Meter, now
 from segaudit.intervention.curve import Curve, trace
 from segaudit.intervention.fill import Fill, RangeFill
 from segaudit.intervention.region import Regions, SuperpixelRegions
@@ -88,41 +88,82 @@ class Probe:
         self.images = images.detach().clone()
         self.targets = targets
         self.intervention = intervention
-        #: Seconds of shared work that an asker used but did not wait for, because it had been done before.
-        self.borrowed = 0.0
         self._logits = logits
         self._fill_index = fill_index
+        self._origin: Probe | None = None
         self.cues = cues
-        self._shared: dict[Hashable, tuple[Any, float]] = {}
+        self._shared: dict[Hashable, tuple[Any, Bill]] = {}
+        self._meter = Meter(model)
+        self._open: Bill | None = None
+        #: Seconds and forwards of the open bill's time that stand on other bills.
+        self._elsewhere = (0.0, 0.0)
 
     def at(self, images: Tensor) -> Self:
         """The same targets, fills and intervention at other images ``(B, channels, *S)``."""
-        return type(self)(self.model, images, self.targets, self.intervention, cues=self.cues, fill_index=self.fill_index)
+        moved = type(self)(self.model, images, self.targets, self.intervention, cues=self.cues)
+        moved._origin = self
+        return moved
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What ``make`` gives, made for the first asker of ``key`` alone; later ones are charged its seconds as well."""
-        if key in self._shared:
-            value, seconds = self._shared[key]
-            self.borrowed += seconds
-            return value  # type: ignore[no-any-return]
-        started, borrowed = now(self.images.device), self.borrowed
-        value = make()
-        self._shared[key] = value, now(self.images.device) - started + self.borrowed - borrowed
-        return value
+        """What ``make`` gives, made for the first asker of ``key`` alone; it stands on the bill of all who ask for it."""
+        if key not in self._shared:
+            with self.bill() as bill:
+                made = make()
+            self._shared[key] = made, bill
+        value, bill = self._shared[key]
+        if self._open is not None:
+            self._open.shared |= {bill, *bill.shared}
+        return value  # type: ignore[no-any-return]
+
+    @contextmanager
+    def bill(self) -> Iterator[Bill]:
+        """What the work inside costs, known at the end; it does not stand on a bill that is open around it.
+
+        Work that is shared by :meth:`once` stands on the bill once, whoever did it.
+
+        Example:
+            >>> from segaudit.attribution import Saliency, attribution_context
+            >>> from segaudit.target import TargetSelector
+            >>> model, images = nn.Conv2d(3, 2, 1), torch.rand(5, 3, 8, 8)
+            >>> with attribution_context(model):
+            ...     logits = model(images)
+            ...     probe = Probe(model, images, TargetSelector(max_per_image=1)(logits), Intervention(), logits)
+            ...     with probe.bill() as bill:
+            ...         _ = Saliency().explain(probe)
+            >>> bill.forwards  # one forward and one backward pass of five images
+            15.0
+
+        """
+        bill, around = Bill(), (self._open, self._elsewhere)
+        self._open, self._elsewhere = bill, (0.0, 0.0)
+        try:
+            with self._meter.on():
+                start = self._reading()
+                yield bill
+                taken = [end - begin for end, begin in zip(self._reading(), start, strict=True)]
+                bill.own_seconds, bill.own_forwards = (t - e for t, e in zip(taken, self._elsewhere, strict=True))
+                around = around[0], (around[1][0] + taken[0], around[1][1] + taken[1])
+        finally:
+            self._open, self._elsewhere = around
+
+    def _reading(self) -> tuple[float, float]:
+        return now(self.images.device), self._meter.passes
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(M, C, *S)`` of images ``(M, channels, *S)``, with gradients where these are on."""
         return logits_of(self.model(images), images.shape[2:])
 
-    @cached_property
+    @property
     def logits(self) -> Tensor:
         """Logits ``(B, C, *S)`` of the unperturbed images."""
-        return forward(self.model, self.images, self.intervention.max_batch) if self._logits is None else self._logits
+        if self._logits is not None:
+            return self._logits
+        return self.once("logits", lambda: forward(self.model, self.images, self.intervention.max_batch))
 
-    @cached_property
+    @property
     def score(self) -> Tensor:
         """S(x) of each target, ``(N,)`` in [0, 1]."""
-        return target_score(self.logits[self.targets.image_index], self.targets)
+        return self.once("score", lambda: target_score(self.logits[self.targets.image_index], self.targets))
 
     @property
     def reference(self) -> Tensor:
@@ -142,29 +183,31 @@ class Probe:
         classes = self.targets.class_index.view(-1, *[1] * (self.targets.region.ndim - 1))
         return self.cues.to(self.images.device)[self.targets.image_index] == classes
 
-    @cached_property
+    @property
     def regions(self) -> list[Tensor]:
         """For each scale, the labels ``(B, *S)`` of the images' regions."""
-        return list(self.intervention.regions(self.images))
+        return self.once("regions", lambda: list(self.intervention.regions(self.images)))
 
-    @cached_property
+    @property
     def filled(self) -> Tensor:
         """The images with everything removed by each of F fills, ``(F, B, channels, *S)``."""
-        return torch.stack([fill(self.images) for fill in self.intervention.fills])
+        return self.once("filled", lambda: torch.stack([fill(self.images) for fill in self.intervention.fills]))
 
-    @cached_property
+    @property
     def fill_index(self) -> Tensor:
         """Which fill each target gets, ``(N,)``: the one that leaves the least of its score; the first of equals."""
         if self._fill_index is not None:
             return self._fill_index
+        if self._origin is not None:
+            return self._origin.fill_index
         if len(self.intervention.fills) == 1:
-            return torch.zeros_like(self.targets.image_index)
-        return _coarse(self._filled_scores).argmin(dim=0)
+            return self.once("fill_index", lambda: torch.zeros_like(self.targets.image_index))
+        return self.once("fill_index", lambda: _coarse(self._filled_scores).argmin(dim=0))
 
-    @cached_property
+    @property
     def filled_score(self) -> Tensor:
         """S of each target when its whole image is filled, ``(N,)`` in [0, 1]."""
-        return self._filled_scores.gather(0, self.fill_index[None])[0]
+        return self.once("filled_score", lambda: self._filled_scores.gather(0, self.fill_index[None])[0])
 
     def deletion_curve(self, attribution: Tensor, steps: int | None = None) -> Curve:
         """S with the most attributed pixels filled, over S(x).
@@ -248,16 +291,15 @@ class Probe:
                 values[target[has], mask[rows][has]] = value(logits[has], self.targets[target[has]]).float()
         return values
 
-    @cached_property
+    @property
     def _filled_scores(self) -> Tensor:
         """S of each target when its whole image is filled by each fill, ``(F, N)``."""
-        return torch.stack(
-            [
-                target_score(
-                    forward(self.model, filled, self.intervention.max_batch)[self.targets.image_index], self.targets
-                )
-                for filled in self.filled
-            ]
+        image, most = self.targets.image_index, self.intervention.max_batch
+        return self.once(
+            "filled_scores",
+            lambda: torch.stack(
+                [target_score(forward(self.model, filled, most)[image], self.targets) for filled in self.filled]
+            ),
         )
 
     def _curve(self, mask: Callable[[Tensor, Tensor], Tensor], ends: tuple[Tensor, Tensor], steps: int | None) -> Curve:
@@ -341,10 +383,3 @@ def pixel_ranks(attribution: Tensor) -> Tensor:
 def _coarse(scores: Tensor) -> Tensor:
     """Scores on a grid: rounding errors, which change with the batch, must not decide which is the lowest."""
     return (scores * 1000).round()
-
-
-def now(device: torch.device) -> float:
-    """Seconds on a clock that waits for the device's work to end."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -75,7 +75,7 @@ def subset_sums(attribution: Tensor, sets: Subsets, targets: Targets) -> Tensor:
         targets: N targets.
 
     """
-    sums, _ = _region_sums(attribution, sets.labels[targets.image_index], sets.member.shape[2])
+    sums, _ = region_sums(attribution, sets.labels[targets.image_index], sets.member.shape[2])
     return (sets.member[targets.image_index].double() @ sums[:, :, None])[:, :, 0]
 
 
@@ -95,7 +95,7 @@ def region_deletion_curve(probe: Probe, attribution: Tensor, steps: int | None =
     """
     labels, count = _middle_scale(probe)
     labels = labels[probe.targets.image_index]
-    sums, sizes = _region_sums(attribution, labels, int(labels.max()) + 1 if len(labels) else 1)
+    sums, sizes = region_sums(attribution, labels, int(labels.max()) + 1 if len(labels) else 1)
     # Labels that an image does not use have no mean and come last.
     order = (sums / sizes).where(sizes > 0, -torch.inf).argsort(dim=1, descending=True, stable=True)
     filled_at_least = order.argsort(dim=1).gather(1, labels.flatten(1)).view(labels.shape)
@@ -106,6 +106,13 @@ def region_deletion_curve(probe: Probe, attribution: Tensor, steps: int | None =
     between = [probe.score_without(filled_at_least < number.view(shape)) for number in filled[:, 1:-1].unbind(dim=1)]
     scores = torch.stack([probe.score, *between, probe.filled_score], dim=1)
     return scores / probe.reference[:, None], filled / regions
+
+
+def region_sums(attribution: Tensor, labels: Tensor, regions: int) -> tuple[Tensor, Tensor]:
+    """Sum of each map ``(N, *S)`` over each of its regions, and the region's pixels: ``(N, R)`` float64 each."""
+    values, flat = attribution.flatten(1).double(), labels.flatten(1)
+    zeros = values.new_zeros(len(values), regions)
+    return zeros.scatter_add(1, flat, values), zeros.scatter_add(1, flat, torch.ones_like(values))
 
 
 def _draw(probe: Probe, shares: Sequence[float], draws: int, seed: int) -> Subsets:
@@ -123,10 +130,3 @@ def _middle_scale(probe: Probe) -> tuple[Tensor, int]:
     """Labels ``(B, *S)`` of the images' regions, and about how many an image is meant to have."""
     counts = probe.intervention.regions.counts
     return probe.regions[len(counts) // 2], counts[len(counts) // 2]
-
-
-def _region_sums(attribution: Tensor, labels: Tensor, regions: int) -> tuple[Tensor, Tensor]:
-    """Sum of each map ``(N, *S)`` over each of its regions, and the region's pixels: ``(N, R)`` float64 each."""
-    values, flat = attribution.flatten(1).double(), labels.flatten(1)
-    zeros = values.new_zeros(len(values), regions)
-    return zeros.scatter_add(1, flat, values), zeros.scatter_add(1, flat, torch.ones_like(values))

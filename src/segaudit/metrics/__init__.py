@@ -1,6 +1,7 @@
 """Scores as torchmetrics classes, with the same names as in :mod:`segaudit.functional`."""
 
 from segaudit.metrics.base import TargetMean
+from segaudit.metrics.calibration import EffectCalibration, EffectCalibrationError
 from segaudit.metrics.cue import CueEffect, CueMass
 from segaudit.metrics.faithfulness import (
     IROF,
@@ -14,9 +15,11 @@ from segaudit.metrics.faithfulness import (
 )
 from segaudit.metrics.imputation import ROAD
 from segaudit.metrics.leakage import OffTargetLeakage, UnsupportedLeakage
+from segaudit.metrics.localisation import LocalisationAUC, PointingGame, RelevanceMass, RelevanceRank
 from segaudit.metrics.randomisation import Randomisation, RandomisationFull
-from segaudit.metrics.runtime import Seconds
-from segaudit.metrics.stability import Stability, StabilityRetention
+from segaudit.metrics.runtime import Forwards, Seconds
+from segaudit.metrics.sparseness import Entropy, Sparseness
+from segaudit.metrics.stability import MaxSensitivity, Stability, StabilityRetention, TopkOverlap
 from segaudit.metrics.subset import FaithfulnessCorrelation, Infidelity, SensitivityN
 
 __all__ = [
@@ -26,20 +29,31 @@ __all__ = [
     "CueEffect",
     "CueMass",
     "DeletionAUC",
+    "EffectCalibration",
+    "EffectCalibrationError",
+    "Entropy",
     "FaithfulnessCorrelation",
     "FaithfulnessGap",
     "FillResidual",
+    "Forwards",
     "Infidelity",
     "InsertionAUC",
+    "LocalisationAUC",
+    "MaxSensitivity",
     "Monotonicity",
     "OffTargetLeakage",
+    "PointingGame",
     "Randomisation",
     "RandomisationFull",
+    "RelevanceMass",
+    "RelevanceRank",
     "Seconds",
     "SensitivityN",
+    "Sparseness",
     "Stability",
     "StabilityRetention",
     "Sufficiency",
     "TargetMean",
+    "TopkOverlap",
     "UnsupportedLeakage",
 ]

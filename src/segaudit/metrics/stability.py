@@ -1,8 +1,10 @@
 """Metrics of maps under perturbations; see :mod:`segaudit.functional.stability`."""
 
+from typing import Any
+
 from torch import Tensor
 
-from segaudit.functional.stability import stability, stability_retention
+from segaudit.functional.stability import max_sensitivity, stability, stability_retention, topk_overlap
 from segaudit.metrics.base import TargetMean
 
 
@@ -24,3 +26,36 @@ class StabilityRetention(TargetMean):
     def update(self, kept: Tensor) -> None:
         """Add which perturbations kept the prediction, ``(N, P)`` bool."""
         self.add(stability_retention(kept))
+
+
+class MaxSensitivity(TargetMean):
+    """Mean of :func:`segaudit.functional.max_sensitivity` over targets."""
+
+    higher_is_better = False
+    plot_lower_bound = 0.0
+
+    def update(self, attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor) -> None:
+        """Add maps ``(N, *S)``, their perturbed versions ``(N, P, *S)`` and which pairs count ``(N, P)``."""
+        self.add(max_sensitivity(attribution, perturbed_attribution, kept))
+
+
+class TopkOverlap(TargetMean):
+    """Mean of :func:`segaudit.functional.topk_overlap` over targets.
+
+    Args:
+        k: share of the image's pixels in (0, 1].
+        kwargs: of :class:`torchmetrics.Metric`.
+
+    """
+
+    higher_is_better = True
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
+    def __init__(self, k: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.k = k
+
+    def update(self, attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor) -> None:
+        """Add maps ``(N, *S)``, their perturbed versions ``(N, P, *S)`` and which pairs count ``(N, P)``."""
+        self.add(topk_overlap(attribution, perturbed_attribution, kept, self.k))

@@ -1,0 +1,118 @@
+"""Does credit lie on the target? Pixels in the order of the map, and its mass, against the target's region.
+
+How far an explanation *should* lie on the target is another question: a model may look elsewhere. These scores say where a
+map points, not whether it is right to.
+"""
+
+import torch
+from torch import Tensor
+
+from segaudit.functional.leakage import dilate, mass_share
+from segaudit.functional.order import mean_ranks, top_membership
+
+
+def pointing_game(attribution: Tensor, region: Tensor, tolerance: int = 0) -> Tensor:
+    """Whether the map's highest pixel lies in the region: 1 or 0; higher is better.
+
+    Zhang et al. 2016. Where several pixels share the maximum, the share of them that lies inside, which is the chance to
+    hit by one of them picked at random; Quantus counts a hit if any does. A random map has the region's share of the image.
+    Only the order of the pixels matters: a maximum below 0 points as well.
+
+    Args:
+        attribution: ``(N, *S)``.
+        region: ``(N, *S)`` bool.
+        tolerance: pixels by which the region is dilated first, along each axis and diagonal; the paper has 15.
+
+    Returns:
+        ``(N,)`` in [0, 1]; NaN for an empty region and for a map that is constant or not finite.
+
+    Example:
+        >>> region = torch.tensor([[True, False, False]])
+        >>> pointing_game(torch.tensor([[3.0, 1.0, -9.0]]), region), pointing_game(torch.tensor([[3.0, 3.0, -9.0]]), region)
+        (tensor([1.]), tensor([0.5000]))
+
+    """
+    grown = dilate(region, tolerance)
+    one = torch.ones(len(attribution), dtype=torch.int64, device=attribution.device)
+    hit = (top_membership(attribution.flatten(1), one) * grown.flatten(1)).sum(dim=1)
+    return _where_it_says_where(hit, attribution, region)
+
+
+def relevance_mass(attribution: Tensor, region: Tensor) -> Tensor:
+    """Share of the positive mass inside the region; higher is better.
+
+    Relevance mass accuracy (Arras, Osman, Samek 2022), of the map's positive part: what argues against the target is no
+    credit, wherever it lies. It is 1 − :func:`off_target_leakage` without tolerance, and the attribution localisation of
+    Kohlbrenner et al. 2020. A random map has about the region's share of the image.
+
+    Args:
+        attribution: ``(N, *S)``.
+        region: ``(N, *S)`` bool.
+
+    Returns:
+        ``(N,)`` in [0, 1]; NaN for an empty region, and for a map that has no positive mass, is constant or not finite.
+
+    Example:
+        >>> relevance_mass(torch.tensor([[3.0, 1.0, -9.0]]), torch.tensor([[True, False, False]]))
+        tensor([0.7500])
+
+    """
+    return _where_it_says_where(mass_share(attribution, region, region), attribution, region)
+
+
+def relevance_rank(attribution: Tensor, region: Tensor) -> Tensor:
+    """Share of the K highest pixels that lie inside the region of K pixels; higher is better.
+
+    Relevance rank accuracy (Arras, Osman, Samek 2022). Pixels that tie for the last of the K places share them evenly, so
+    that no place in the image is favoured: most of a CAM can be exactly 0. Only the order of the pixels matters; negative
+    ones come last. A random map has about the region's share of the image.
+
+    Args:
+        attribution: ``(N, *S)``.
+        region: ``(N, *S)`` bool.
+
+    Returns:
+        ``(N,)`` in [0, 1]; NaN for an empty region and for a map that is constant or not finite.
+
+    Example:
+        >>> relevance_rank(torch.tensor([[3.0, 1.0, 2.0, 0.0]]), torch.tensor([[True, True, False, False]]))
+        tensor([0.5000])
+
+    """
+    inside = region.flatten(1)
+    size = inside.sum(dim=1)
+    found = (top_membership(attribution.flatten(1), size.clamp_min(1)) * inside).sum(dim=1)
+    return _where_it_says_where(found / size, attribution, region)
+
+
+def localisation_auc(attribution: Tensor, region: Tensor) -> Tensor:
+    """Chance that a pixel of the region ranks above a pixel outside, both picked at random; higher is better.
+
+    The area under the ROC curve of the map as a detector of the region (Fawcett 2006), Quantus' AUC; a tie counts one
+    half. Unlike the others of the family it is 0.5 for a random map, whatever the size of the region. Only the order of the
+    pixels matters; negative ones come last.
+
+    Args:
+        attribution: ``(N, *S)``.
+        region: ``(N, *S)`` bool.
+
+    Returns:
+        ``(N,)`` in [0, 1]; NaN for a region that is empty or the whole image, and for a map that is constant or not finite.
+
+    Example:
+        >>> localisation_auc(torch.tensor([[3.0, 1.0, 2.0, 0.0]]), torch.tensor([[True, True, False, False]]))
+        tensor([0.7500])
+
+    """
+    inside = region.flatten(1)
+    size = inside.sum(dim=1).double()
+    outside = inside.shape[1] - size
+    ranks = (mean_ranks(attribution.flatten(1)) * inside).sum(dim=1)
+    # The ranks of the region's pixels among themselves add up to size² / 2.
+    return _where_it_says_where((ranks - size**2 / 2) / (size * outside), attribution, region)
+
+
+def _where_it_says_where(value: Tensor, attribution: Tensor, region: Tensor) -> Tensor:
+    flat = attribution.flatten(1)
+    says = flat.isfinite().all(dim=1) & (flat.amax(dim=1) > flat.amin(dim=1)) & region.flatten(1).any(dim=1)
+    return value.where(says, torch.nan).float()

@@ -1,0 +1,57 @@
+"""On how few pixels does the credit lie? Nothing here knows the model: a sparse map can be wrong."""
+
+import torch
+from torch import Tensor
+
+
+def sparseness(attribution: Tensor) -> Tensor:
+    """Gini index of the absolute values: 0 for a map that is the same everywhere, near 1 for a single pixel.
+
+    Chalasani et al. 2020, section 2.3, with the absolute values of the paper, so that evidence against the target counts
+    as much as evidence for it. Higher is sparser. A single pixel among P has 1 − 1/P.
+
+    Args:
+        attribution: ``(N, *S)``, signed.
+
+    Returns:
+        ``(N,)`` in [0, 1); NaN for a map of zeros or one that is not finite.
+
+    Example:
+        >>> sparseness(torch.tensor([[0.0, 0.0, 0.0, -2.0], [1.0, -1.0, 1.0, 1.0]]))
+        tensor([0.7500, 0.0000])
+
+    """
+    share = _shares(attribution).sort(dim=1).values
+    pixels = share.shape[1]
+    weight = 2 * torch.arange(1, pixels + 1, dtype=share.dtype, device=share.device) - pixels - 1
+    return (share @ weight / pixels).clamp(0, 1).float()
+
+
+def entropy(attribution: Tensor) -> Tensor:
+    """Shannon entropy of the absolute values, as shares, over the logarithm of the number of pixels; lower is sparser.
+
+    The complexity of Bhatt, Weller, Moura 2020, in units that do not depend on the size of the image: 1 for a map that is
+    the same everywhere, 0 for a single pixel, log M / log P for M even ones among P.
+
+    Args:
+        attribution: ``(N, *S)``, signed.
+
+    Returns:
+        ``(N,)`` in [0, 1]; NaN for a map of zeros, one that is not finite, and an image of a single pixel.
+
+    Example:
+        >>> entropy(torch.tensor([[0.0, 0.0, 0.0, -2.0], [1.0, -1.0, 1.0, 1.0], [1.0, 0.0, 1.0, 0.0]]))
+        tensor([0.0000, 1.0000, 0.5000])
+
+    """
+    share = _shares(attribution)
+    most = torch.tensor(float(share.shape[1]), dtype=share.dtype, device=share.device).log()
+    nats: Tensor = torch.special.entr(share).sum(dim=1)
+    return (nats / most).clamp(0, 1).float()
+
+
+def _shares(attribution: Tensor) -> Tensor:
+    """Absolute values ``(N, P)`` float64 that add up to 1; NaN for a map of zeros or one that is not finite."""
+    size = attribution.flatten(1).abs().double()
+    size = size / size.amax(dim=1, keepdim=True)  # their sum must not overflow
+    return (size / size.sum(dim=1, keepdim=True)).where(size.isfinite().all(dim=1, keepdim=True), torch.nan)

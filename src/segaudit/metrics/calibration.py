@@ -1,0 +1,30 @@
+"""Metrics of credit against measured effects; see :mod:`segaudit.functional.calibration`."""
+
+from torch import Tensor
+
+from segaudit.functional.calibration import effect_calibration, effect_calibration_error
+from segaudit.metrics.base import TargetMean
+
+
+class EffectCalibration(TargetMean):
+    """Mean of :func:`segaudit.functional.effect_calibration` over targets."""
+
+    higher_is_better = True
+    plot_lower_bound = -1.0
+    plot_upper_bound = 1.0
+
+    def update(self, region_attribution: Tensor, region_effect: Tensor) -> None:
+        """Add the maps' means ``(N, K, R)`` over the regions of K partitions and the regions' effects ``(N, K, R)``."""
+        self.add(effect_calibration(region_attribution, region_effect))
+
+
+class EffectCalibrationError(TargetMean):
+    """Mean of :func:`segaudit.functional.effect_calibration_error` over targets."""
+
+    higher_is_better = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
+    def update(self, region_attribution: Tensor, region_effect: Tensor) -> None:
+        """Add the maps' means ``(N, K, R)`` over the regions of K partitions and the regions' effects ``(N, K, R)``."""
+        self.add(effect_calibration_error(region_attribution, region_effect))
