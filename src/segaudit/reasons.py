@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from segaudit.functional.faithfulness import MAX_RESIDUAL
+from segaudit.functional.faithfulness import MAX_RESIDUAL, MIN_SCORE
 from segaudit.intervention import Probe
-from segaudit.intervention.probe import MIN_SCORE
 
 
 def reasons(probe: Probe, attribution: Tensor) -> tuple[list[str], Tensor]:

@@ -37,6 +37,7 @@ def test_names_evidence_and_direction(score: Score) -> None:
     metric = score.metric(**score.options)
     assert tuple(inspect.signature(metric.update).parameters) == score.evidence
     assert metric.higher_is_better is score.higher_is_better
+    assert {"plot_lower_bound", "plot_upper_bound"} <= vars(score.metric).keys()  # each says its own range
     assert metric.name == snake_case(score.metric.__name__)
     if metric.name != "seconds":
         assert score.function.__name__ == metric.name

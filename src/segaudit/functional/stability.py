@@ -50,8 +50,9 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _mean_ranks(values: Tensor) -> Tensor:
+    values = values.contiguous()
     ordered = values.sort(dim=1).values
-    below = torch.searchsorted(ordered, values.contiguous())
-    up_to = torch.searchsorted(ordered, values.contiguous(), right=True)
+    below = torch.searchsorted(ordered, values)
+    up_to = torch.searchsorted(ordered, values, right=True)
     ranks = (below + up_to).double() / 2
     return ranks.where(values.isfinite().all(dim=1, keepdim=True), torch.nan)
