@@ -89,12 +89,12 @@ def _fill_maps(row: dict[str, Tensor], one: str, other: str, g: torch.Generator)
             kind = "normal" if kind in ("huge", "mixed", "inf", "-inf") else kind
         if name in ("perturbed_attribution", "randomised_attribution") and values.numel():
             values = values[int(torch.randint(len(values), (1,), generator=g))]  # one of them
-        values.copy_(_map(kind, values, g))
+        values.copy_(random_map(kind, values, g))
         if "effect" in name:
             values.clamp_(1 - LARGEST, 1)
 
 
-def _map(kind: str, like: Tensor, g: torch.Generator) -> Tensor:
+def random_map(kind: str, like: Tensor, g: torch.Generator) -> Tensor:
     values = torch.randn(like.shape, generator=g, dtype=torch.float64)
     if kind == "ties":
         return values.round()

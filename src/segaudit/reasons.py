@@ -12,6 +12,7 @@ def reasons(probe: Probe, attribution: Tensor) -> tuple[list[str], Tensor]:
     flat = attribution.flatten(1)
     checks = {
         "empty region": ~probe.targets.region.flatten(1).any(dim=1),
+        "score not finite": ~probe.score.isfinite(),
         f"score below {MIN_SCORE}": probe.score < MIN_SCORE,
         "map not finite": ~flat.isfinite().all(dim=1),
         "constant map": flat.amax(dim=1) == flat.amin(dim=1),
