@@ -157,6 +157,8 @@ def test_wrong_arguments() -> None:
     for explainers, names in (([], ["seconds"]), (["random"], [])):
         with pytest.raises(ValueError, match="at least one explainer and one metric"):
             Auditor(explainers, names)
+    with pytest.raises(ValueError, match="stability is measured under perturbations: name at least one"):
+        Auditor(["random"], ["stability_retention"], perturbations=[])
     with pytest.raises(ValueError, match="there is no Explainer 'nobody'"):
         Auditor(["nobody"])
     with pytest.raises(ValueError, match="there is no Metric 'beauty'"):
