@@ -20,7 +20,7 @@ from models import NETWORKS, batches, datamodule, trained
 from torch import Tensor
 
 from segaudit import TargetSelector
-from segaudit.functional.faithfulness import MAX_RESIDUAL
+from segaudit.functional.faithfulness import MAX_RESIDUAL, MIN_SCORE
 from segaudit.intervention import (
     BlurFill,
     ConstantFill,
@@ -32,7 +32,7 @@ from segaudit.intervention import (
     RangeFill,
     ShuffleFill,
 )
-from segaudit.intervention.probe import MIN_SCORE, forward
+from segaudit.intervention.probe import forward
 from segaudit.target import target_score
 
 FILLS: dict[str, Fill] = {

@@ -1,4 +1,4 @@
-"""What two processes do; in a module of its own, so that a spawned process can import it."""
+"""What one, two and three processes do; in a module of its own, so that a spawned process can import it."""
 
 import os
 import pickle
@@ -18,14 +18,23 @@ from segaudit.auditor import Auditor
 from segaudit.intervention import GridRegions, Intervention
 from segaudit.target import TargetSelector
 
-#: Which targets (of 9) and which images (of 6) each rank gets: uneven shares, and one rank with nothing at all.
-SHARES = {
-    "even": ((0, 4), (4, 9)),
-    "uneven": ((0, 8), (8, 9)),
-    "empty first": ((0, 0), (0, 9)),
-    "empty last": ((0, 9), (9, 9)),
-}
-IMAGES = {"uneven": ((0, 4), (4, 6)), "empty": ((0, 6), (6, 6))}
+WORLDS = (1, 2, 3)
+#: How targets and images are shared: about evenly, all but one each to the first rank, none to the first, all to it.
+SHARES = ("even", "uneven", "empty first", "empty last")
+#: Targets of the metrics, and images of the auditor; neither two nor three divides the latter.
+TARGETS, IMAGES = 9, 7
+
+
+def part(share: str, rank: int, world: int, total: int) -> tuple[int, int]:
+    """From where to where a rank's share goes."""
+    others = world - 1
+    ends = {
+        "even": [total * r // world for r in range(world + 1)],
+        "uneven": [0, *range(total - others, total + 1)],
+        "empty first": [0, *(total * r // max(1, others) for r in range(others)), total],
+        "empty last": [0, *[total] * world],
+    }[share]
+    return ends[rank], ends[rank + 1]
 
 
 def make_auditor() -> Auditor:
@@ -39,33 +48,35 @@ def make_auditor() -> Auditor:
 
 def audit(auditor: Auditor, start: int, end: int, named: bool) -> None:
     """Batches of two."""
-    x = images(6)
+    x = images(IMAGES)
     for first in range(start, end, 2):
         ids = [f"im{b}" for b in range(first, min(first + 2, end))] if named else None
         auditor.update(Net(), x[first : min(first + 2, end)], sample_ids=ids)
 
 
 def summary(auditor: Auditor) -> dict[str, Any]:
-    return {"values": {k: float(v) for k, v in auditor.compute().items()}, "records": auditor.records()}
+    intervals = {k: (v.mean, v.low, v.high, v.images) for k, v in auditor.intervals().items()}
+    values = {k: float(v) for k, v in auditor.compute().items()}
+    return {"values": values, "records": auditor.records(), "intervals": intervals}
 
 
-def work(rank: int, port: int, folder: str) -> None:
+def work(rank: int, world: int, port: int, folder: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    dist.init_process_group("gloo", rank=rank, world_size=world)
     results: dict[str, Any] = {}
-    found = evidence(9)
-    for share, parts in SHARES.items():
-        start, end = parts[rank]
+    found = evidence(TARGETS)
+    for share in SHARES:
+        start, end = part(share, rank, world, TARGETS)
         for name, score in SCORES.items():
             metric = score.metric(**score.options)
             if end > start:
                 metric.update(**{k: pick(found, start, end)[k] for k in score.evidence})
             results[share, name] = [float(metric.compute()), float(metric.compute())]
-    for share, parts in IMAGES.items():
+    for share in ("uneven", "empty first"):
         for named in (True, False):
             auditor = make_auditor()
-            audit(auditor, *parts[rank], named)
+            audit(auditor, *part(share, rank, world, IMAGES), named)
             results["audit", share, named] = summary(auditor)
             auditor.reset()
             results["reset", share, named] = summary(auditor)
@@ -74,11 +85,11 @@ def work(rank: int, port: int, folder: str) -> None:
 
 
 @cache
-def two_ranks() -> list[dict[Any, Any]]:
-    """What each of two gloo processes computed; started once for all tests."""
+def ranks(world: int) -> list[dict[Any, Any]]:
+    """What each of some gloo processes computed; started once for all tests."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with TemporaryDirectory() as folder:
-        mp.start_processes(work, (port, folder), nprocs=2, start_method="spawn")
-        return [pickle.loads(Path(folder, f"{rank}.pkl").read_bytes()) for rank in range(2)]
+        mp.start_processes(work, (world, port, folder), nprocs=world, start_method="spawn")
+        return [pickle.loads(Path(folder, f"{rank}.pkl").read_bytes()) for rank in range(world)]

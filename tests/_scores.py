@@ -69,10 +69,17 @@ def slow_retention(kept: np.ndarray) -> float:
     return sum(bool(k) for k in kept) / len(kept)
 
 
+def slow_relative(score: float, other: float) -> float:
+    return float(other) / float(score) if score >= 0.05 else NAN
+
+
 #: Evidence that is the same for all targets.
 COMMON = {"subset_size"}
 #: What is evidence and score at once, and no function's.
 COSTS = {"seconds", "forwards"}
+#: Rows that depend on the order of a map's values alone, and those for which it matters which pixels are neighbours.
+RANKED = {"stability", "randomisation", "randomisation_full", *_scores_maps.RANKED}
+PLACE_MATTERS = {"off_target_leakage_1", "unsupported_leakage_1", "pointing_game_1"}
 
 F, M = functional, metrics
 SCORES: dict[str, Score] = {
@@ -87,9 +94,7 @@ SCORES: dict[str, Score] = {
         slow_gap,
         True,
     ),
-    "fill_residual": Score(
-        M.FillResidual, F.fill_residual, ("score", "filled_score"), lambda s, f: float(f) / float(s), False
-    ),
+    "fill_residual": Score(M.FillResidual, F.fill_residual, ("score", "filled_score"), slow_relative, False),
     "off_target_leakage": Score(M.OffTargetLeakage, F.off_target_leakage, ("attribution", "region"), slow_leakage, False),
     "off_target_leakage_1": Score(
         M.OffTargetLeakage, F.off_target_leakage, ("attribution", "region"), slow_leakage, False, {"tolerance": 1}
@@ -109,7 +114,7 @@ SCORES: dict[str, Score] = {
     "stability_retention": Score(M.StabilityRetention, F.stability_retention, ("kept",), slow_retention, True),
     "cue_mass": Score(M.CueMass, F.cue_mass, ("attribution", "cue"), lambda a, c: slow_share(a, c, c), None),
     "cue_effect": Score(
-        M.CueEffect, F.cue_effect, ("score", "score_without_cue"), lambda s, w: 1 - float(w) / float(s), None
+        M.CueEffect, F.cue_effect, ("score", "score_without_cue"), lambda s, w: 1 - slow_relative(s, w), None
     ),
     "seconds": Score(M.Seconds, lambda s: s, ("seconds",), float, False),
     **_scores_faithfulness.ROWS,
@@ -154,7 +159,7 @@ def evidence(n: int, size: tuple[int, ...] = (5, 4), seed: int = 0, awkward: boo
     found |= _scores_faithfulness.more_evidence(n, size, g) | _scores_maps.more_evidence(n, size, g)
     found["region"].flatten(1)[:, 0] = True
     found["region"].flatten(1)[1::3].scatter_(1, ties.flatten(1)[1::3].argmax(dim=1, keepdim=True), True)  # some hit
-    found["cue"].flatten(1)[:, 1] = True
+    found["cue"].flatten(1)[:, 1:2] = True  # an image may have one pixel
     found["kept"][:, 0] = True
     if awkward and n >= 7:
         found["deletion_curve"][0] = NAN
@@ -174,9 +179,10 @@ def evidence(n: int, size: tuple[int, ...] = (5, 4), seed: int = 0, awkward: boo
 
 def slow_values(score: Score, found: dict[str, Tensor]) -> list[float]:
     n = max(len(found[name]) for name in score.evidence if name not in COMMON)
+    # bfloat16 has no array.
+    arrays = {k: (found[k].double() if found[k].is_floating_point() else found[k]).numpy() for k in score.evidence}
     return [
-        score.slow(*(found[k].numpy() if k in COMMON else found[k][i].numpy() for k in score.evidence), **score.options)
-        for i in range(n)
+        score.slow(*(arrays[k] if k in COMMON else arrays[k][i] for k in score.evidence), **score.options) for i in range(n)
     ]
 
 

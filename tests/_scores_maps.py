@@ -148,6 +148,17 @@ ROWS: dict[str, Score] = {
     "forwards": Score(M.Forwards, lambda f: f, ("forwards",), float, False),
 }
 
+#: See tests/_scores.py.
+RANKED = {
+    "pointing_game",
+    "pointing_game_1",
+    "relevance_rank",
+    "localisation_auc",
+    "topk_overlap",
+    "topk_overlap_1",
+    "effect_calibration",
+}
+
 #: What can't be scored: (score, evidence that is changed, how), see tests/functional/test_every_score.py.
 UNSCORABLE: list[tuple[str, str, str]] = [
     *[

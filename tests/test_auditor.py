@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from _models import Counting, Lambda, Net, Threshold, differences, images, state_of
-from _ranks import IMAGES, audit, make_auditor, summary, two_ranks
+from _ranks import IMAGES, WORLDS, audit, make_auditor, ranks, summary
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -162,6 +162,8 @@ def test_wrong_arguments() -> None:
     for explainers, names in (([], ["seconds"]), (["random"], [])):
         with pytest.raises(ValueError, match="at least one explainer and one metric"):
             Auditor(explainers, names)
+    with pytest.raises(ValueError, match="stability is measured under perturbations: name at least one"):
+        Auditor(["random"], ["stability_retention"], perturbations=[])
     with pytest.raises(ValueError, match="there is no Explainer 'nobody'"):
         Auditor(["nobody"])
     with pytest.raises(ValueError, match="there is no Metric 'beauty'"):
@@ -502,26 +504,35 @@ def test_a_model_that_is_no_segmenter_is_told() -> None:
 
 
 @pytest.mark.parametrize("named", [True, False])
-@pytest.mark.parametrize("share", IMAGES)
-def test_two_processes_are_one(share: str, named: bool) -> None:
+@pytest.mark.parametrize("share", ["uneven", "empty first"])
+@pytest.mark.parametrize("world", WORLDS)
+def test_processes_are_one(world: int, share: str, named: bool) -> None:
     auditor = make_auditor()
-    audit(auditor, 0, 6, named=True)
+    audit(auditor, 0, IMAGES, named=True)
     expected = summary(auditor)
     assert len(expected["records"]) > 12
-    ranks = two_ranks()
-    for rank in ranks:
+    assert min(estimate[3] for estimate in expected["intervals"].values()) > 1
+    near = lambda values: pytest.approx(values, rel=1e-6, abs=1e-6, nan_ok=True)  # noqa: E731
+    for rank in ranks(world):
         found = rank["audit", share, named]
-        assert found["values"] == pytest.approx(expected["values"], rel=1e-5, nan_ok=True)
-        assert found["values"]["images"] == 6
+        assert found["values"] == near(expected["values"])
+        assert found["values"]["images"] == IMAGES
         if named:
-            assert str(found["records"]) == str(expected["records"])
+            key = lambda row: (row["explainer"], row["sample_id"], row["class_index"])  # noqa: E731
+            assert len(found["records"]) == len(expected["records"])
+            for row, other in zip(sorted(found["records"], key=key), sorted(expected["records"], key=key), strict=True):
+                assert row == near(other)
+            assert found["intervals"].keys() == expected["intervals"].keys()
+            for name, estimate in found["intervals"].items():
+                assert estimate == near(expected["intervals"][name]), name
         else:
             assert len({row["sample_id"] for row in found["records"]}) == len(
                 {row["sample_id"] for row in expected["records"]}
             )  # no number given twice
         assert rank["reset", share, named]["values"]["images"] == 0
         assert rank["reset", share, named]["records"] == []
-    assert str(ranks[0]["audit", share, named]["records"]) == str(ranks[1]["audit", share, named]["records"])
+        assert str(found["records"]) == str(ranks(world)[0]["audit", share, named]["records"])
+        assert str(found["intervals"]) == str(ranks(world)[0]["audit", share, named]["intervals"])
 
 
 class Against(Explainer):

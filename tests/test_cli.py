@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from segaudit.attribution.catalogue import catalogue
 from segaudit.cli import main
+from segaudit.metrics.catalogue import catalogue as score_catalogue
 from segaudit.task import SegmentationTask
 
 ROOT = Path(__file__).parents[1]
@@ -252,6 +253,22 @@ def test_explainers_are_listed_a_line_each(capsys):
     assert "class_path: Saliency" in out
     with pytest.raises(SystemExit, match=r"segaudit: there is no explainer 'nix'\. Known: "):
         main(["explainers", "nix"])
+
+
+def test_scores_are_listed_a_line_each(capsys):
+    main(["scores"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(score_catalogue()) + 2
+    for entry, line in zip(score_catalogue(), lines[1:-1], strict=True):
+        assert line.split()[:3] == [entry.name, entry.family, entry.better]
+        assert line.endswith(entry.summary)
+        assert f" {entry.range} " in line
+    main(["scores", "road", "seconds"])
+    out = capsys.readouterr().out
+    assert "class_path: ROAD\nbetter: high\nrange: -10 to 10\n\nHalf of how much more" in out
+    assert "class_path: Seconds\nbetter: low\nrange: from 0\n\nMean wall-clock seconds" in out
+    with pytest.raises(SystemExit, match=r"segaudit: there is no score 'nix'\. Known: "):
+        main(["scores", "nix"])
 
 
 def test_print_config_as_users_run_it():

@@ -119,6 +119,8 @@ class Auditor:
         shared = {name: metric for name, metric in named.items() if _evidence_of(name, metric) <= _SHARED}
         each = {name: metric for name, metric in named.items() if name not in shared}
         self._needed = set().union(*(_evidence_of(name, metric) for name, metric in named.items()))
+        if not self.perturbations and {"perturbed_attribution", "kept"} & self._needed:
+            raise ValueError("stability is measured under perturbations: name at least one, or leave stability out.")
         # compute_groups would merge metrics whose first states happen to be equal.
         self._metrics = {
             name: MetricCollection({k: m.clone() for k, m in metrics_.items()}, compute_groups=False)

@@ -6,6 +6,7 @@ import shutil
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 
 import segmentation_models_pytorch  # noqa: F401 -- imported, as the next ones are, so that its classes have short names
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -14,6 +15,7 @@ from lightning.pytorch.cli import ArgsType, LightningCLI
 
 import segaudit.callbacks
 import segaudit.data
+import segaudit.metrics.catalogue as score_catalogue
 import segaudit.task
 from segaudit.attribution.catalogue import LEGEND, catalogue, describe
 from segaudit.trainer import Trainer
@@ -22,7 +24,7 @@ from segaudit.trainer import Trainer
 def main(args: ArgsType = None) -> None:
     """Run the program.
 
-    Beside Lightning's verbs there is ``explainers [name]``, which lists the explainers or tells all about one.
+    Beside Lightning's verbs there are ``explainers [name]`` and ``scores [name]``, which list them or tell all about one.
 
     What the user can mend is told in one sentence, with the exit status 1 (2 for the command line itself);
     ``SEGAUDIT_TRACEBACK=1`` shows where it arose.
@@ -37,6 +39,8 @@ def main(args: ArgsType = None) -> None:
     try:
         if isinstance(words, list) and words[:1] == ["explainers"]:
             return _explainers(words[1:])
+        if isinstance(words, list) and words[:1] == ["scores"]:
+            return _scores(words[1:])
         LightningCLI(
             LightningModule,
             LightningDataModule,
@@ -63,11 +67,25 @@ def _explainers(names: list[str]) -> None:
         return
     rows = [("explainer", "family", "passes an image", "what it is")]
     rows += [(entry.name, entry.family, entry.cost, entry.summary) for entry in catalogue()]
+    _print_columns(rows)
+    print(f"{LEGEND} `segaudit explainers <name>` tells more.")
+
+
+def _scores(names: list[str]) -> None:
+    """Print a table of all scores, or what the named ones say of themselves."""
+    if names:
+        print("\n\n".join(score_catalogue.describe(name) for name in names))
+        return
+    rows = [("score", "family", "better", "range", "what it is")]
+    _print_columns(rows + [(e.name, e.family, e.better, e.range, e.summary) for e in score_catalogue.catalogue()])
+    print("`segaudit scores <name>` tells more.")
+
+
+def _print_columns(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for row in rows:
         print("  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True)).rstrip()[:width])
-    print(f"{LEGEND} `segaudit explainers <name>` tells more.")
 
 
 def _sentence(error: Exception) -> str:

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from segaudit.functional.faithfulness import MAX_RESIDUAL
+from segaudit.functional.faithfulness import MAX_RESIDUAL, MIN_SCORE
 from segaudit.intervention import Probe
-from segaudit.intervention.probe import MIN_SCORE
 
 
 def reasons(probe: Probe, attribution: Tensor) -> tuple[list[str], Tensor]:
@@ -13,6 +12,7 @@ def reasons(probe: Probe, attribution: Tensor) -> tuple[list[str], Tensor]:
     flat = attribution.flatten(1)
     checks = {
         "empty region": ~probe.targets.region.flatten(1).any(dim=1),
+        "score not finite": ~probe.score.isfinite(),
         f"score below {MIN_SCORE}": probe.score < MIN_SCORE,
         "map not finite": ~flat.isfinite().all(dim=1),
         "constant map": flat.amax(dim=1) == flat.amin(dim=1),

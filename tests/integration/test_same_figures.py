@@ -4,14 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from math import isnan
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from integration.processes import COUNTS, FITTED, stand_still, validate
 from integration.tiny import Squares, audit, figures, loader, small_intervention, task, trainer
-from integration.two_processes import COUNTS, validate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import default_collate
 
@@ -63,27 +64,41 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ranks(weights):
-    """What each of two gloo processes found."""
+def processes(weights):
+    """What each of two or three gloo processes found; started once each."""
+    return cache(lambda world: _run(weights, world))
+
+
+@pytest.fixture(scope="module")
+def ranks(processes):
+    return processes(2)
+
+
+def _run(weights, world):
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-        str(TESTS / "integration" / "two_processes.py"), str(weights.parent),
+        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}",
+        str(TESTS / "integration" / "processes.py"), str(weights.parent),
     ]  # fmt: skip
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=400, check=False, cwd=weights.parent,
         env=os.environ | {"PYTHONPATH": str(TESTS)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-6000:]
-    return [json.loads((weights.parent / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    return [json.loads((weights.parent / f"{world}-rank{rank}.json").read_text()) for rank in range(world)]
 
 
-@pytest.mark.parametrize("count", COUNTS)
-def test_two_processes_find_what_one_finds(ranks, weights, count):
-    one = validate(weights, count)
+@pytest.mark.parametrize("case", [*map(str, COUNTS), *(f"fit {n}" for n in FITTED)])
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_find_what_one_finds(processes, weights, world, case):
+    count = int(case.split()[-1])
+    one = stand_still(weights, count) if case.startswith("fit") else validate(weights, count)
     assert one["figures"]["images"] == count
-    for rank in ranks:
-        assert rank[str(count)]["figures"] == close(one["figures"], regrouped=True)
-        rows = rank[str(count)]["records"]
+    for rank in processes(world):
+        assert rank[case]["figures"] == close(one["figures"], regrouped=True)
+        assert rank[case]["intervals"].keys() == one["intervals"].keys()
+        for name, estimate in rank[case]["intervals"].items():
+            assert estimate == pytest.approx(one["intervals"][name], abs=1e-5 if "stability" in name else 1e-6, nan_ok=True)
+        rows = rank[case]["records"]
         keys = [(row["sample_id"], row["class_index"], row["explainer"]) for row in rows]
         assert len(keys) == len(set(keys))  # nothing twice, whatever the sampler pads
         expected = {(row["sample_id"], row["class_index"], row["explainer"]): row for row in one["records"]}

@@ -81,13 +81,19 @@ def adam(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=0.002)
 
 
+def still(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.0)
+
+
 def halve(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.StepLR:
     return torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
 
 
-def task(seed: int = 0, network: nn.Module | None = None, class_names: Any = CLASSES) -> SegmentationTask:
+def task(
+    seed: int = 0, network: nn.Module | None = None, class_names: Any = CLASSES, optimizer: Any = adam
+) -> SegmentationTask:
     torch.manual_seed(seed)
-    return SegmentationTask(network or TinyNetwork(), class_names=class_names, optimizer=adam, lr_scheduler=halve)
+    return SegmentationTask(network or TinyNetwork(), class_names=class_names, optimizer=optimizer, lr_scheduler=halve)
 
 
 def small_intervention() -> Intervention:

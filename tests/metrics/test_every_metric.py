@@ -1,14 +1,13 @@
 """Each Metric class in the manner of torchmetrics' own tester: against the function and the slow reference, per batch and
-pooled, pickled, cloned, reset, on two processes."""
+pooled, pickled, cloned, moved, reset, on one, two and three processes."""
 
 import inspect
 import math
 import pickle
 
-import _scores_maps
 import pytest
 import torch
-from _ranks import SHARES, two_ranks
+from _ranks import SHARES, WORLDS, ranks
 from _scores import COSTS, SCORES, Score, evidence, mean, slow_values
 from _scores import pick as pick_all
 from torch import Tensor
@@ -38,6 +37,7 @@ def test_names_evidence_and_direction(score: Score) -> None:
     metric = score.metric(**score.options)
     assert tuple(inspect.signature(metric.update).parameters) == score.evidence
     assert metric.higher_is_better is score.higher_is_better
+    assert {"plot_lower_bound", "plot_upper_bound"} <= vars(score.metric).keys()  # each says its own range
     assert metric.name == snake_case(score.metric.__name__)
     if metric.name not in COSTS:
         assert score.function.__name__ == metric.name
@@ -101,6 +101,34 @@ def test_nothing_to_score_is_nan_not_zero(score: Score) -> None:
 
 
 @every
+def test_its_states_move_and_are_saved(score: Score) -> None:
+    """To another device (meta holds shapes alone), and through a state_dict where that is asked for."""
+    found = evidence(9)
+    metric = score.metric(**score.options)
+    metric.update(**pick(found, score.evidence, 0, 7))
+    moved = metric.clone().to("meta")
+    assert {v.device.type for v in moved.values} == {"meta"}
+    assert moved.per_target.shape == metric.per_target.shape
+    assert metric.state_dict() == {}  # a checkpoint of the model holds no scores of an audit
+    metric.persistent(True)
+    metric.update(**pick(found, score.evidence, 7, 9))
+    again = score.metric(**score.options)
+    again.persistent(True)
+    again.load_state_dict(metric.state_dict())
+    assert float(again.compute()) == pytest.approx(float(metric.compute()))
+
+
+@every
+def test_a_target_adds_the_same_whoever_is_beside_it(score: Score) -> None:
+    found = evidence(9)
+    together, apart = (score.metric(**score.options) for _ in range(2))
+    together.update(**pick(found, score.evidence, 0, 9))
+    for n in range(9):
+        apart.update(**pick(found, score.evidence, n, n + 1))
+    torch.testing.assert_close(apart.per_target, together.per_target, rtol=1e-6, atol=1e-6, equal_nan=True)
+
+
+@every
 def test_half_precision_and_gradients_do_not_pile_up(score: Score) -> None:
     found = {k: v.requires_grad_(True) if v.is_floating_point() else v for k, v in evidence(9, awkward=False).items()}
     metric = score.metric(**score.options)
@@ -121,23 +149,13 @@ def test_a_collection_hands_out_evidence_by_name() -> None:
 
 
 @pytest.mark.parametrize("share", SHARES)
-def test_two_processes_give_the_pooled_value(share: str) -> None:
+@pytest.mark.parametrize("world", WORLDS)
+def test_processes_give_the_pooled_value(world: int, share: str) -> None:
     found = evidence(9)
     for name, score in SCORES.items():
         expected = mean(slow_values(score, found))
-        for rank in two_ranks():
-            assert rank[share, name] == pytest.approx([expected] * 2, rel=1e-5), name
-
-
-@pytest.mark.parametrize("name", _scores_maps.ROWS)
-def test_bounds_are_the_values_own(name: str) -> None:
-    score = SCORES[name]
-    metric = score.metric(**score.options)
-    metric.update(**pick(evidence(60, awkward=False, seed=3), score.evidence, 0, 60))
-    low, high = metric.plot_lower_bound, metric.plot_upper_bound
-    assert low in (0.0, -1.0)
-    assert (high is None) == (name in ("max_sensitivity", "forwards"))
-    values = metric.per_target[~metric.per_target.isnan()]
-    assert len(values) > 40
-    assert float(values.min()) >= low
-    assert high is None or float(values.max()) <= high
+        alone = score.metric(**score.options)
+        alone.update(**pick(found, score.evidence, 0, 9))
+        assert float(alone.compute()) == pytest.approx(expected, rel=1e-5)
+        for rank in ranks(world):
+            assert rank[share, name] == pytest.approx([float(alone.compute())] * 2, rel=1e-6, abs=1e-6), name

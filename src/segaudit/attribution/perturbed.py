@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from segaudit.attribution.base import Explainer
+from segaudit.functional.faithfulness import MIN_SCORE
 from segaudit.intervention import Perturbation, Probe
-from segaudit.intervention.probe import MIN_SCORE, forward
+from segaudit.intervention.probe import forward
 from segaudit.output import predict
 
 #: Least IoU between a class's regions before and after a perturbation that counts as the same prediction.

@@ -1,8 +1,8 @@
 """On planted data the truth is known: how much credit the planted cue gets, and how much the model leans on it."""
 
-import torch
 from torch import Tensor
 
+from segaudit.functional.faithfulness import relative_score
 from segaudit.functional.leakage import mass_share
 
 
@@ -14,6 +14,7 @@ def cue_mass(attribution: Tensor, cue: Tensor) -> Tensor:
         cue: ``(N, *S)`` bool.
 
     Example:
+        >>> import torch
         >>> cue_mass(torch.tensor([[3.0, 1.0, -9.0]]), torch.tensor([[False, True, True]]))
         tensor([0.2500])
 
@@ -22,18 +23,19 @@ def cue_mass(attribution: Tensor, cue: Tensor) -> Tensor:
 
 
 def cue_effect(score: Tensor, score_without_cue: Tensor) -> Tensor:
-    """How far the score falls, relative to it, when the cue is filled: ``(N,)``, at most 1; near 0 for an honest model.
+    """How far the score falls, relative to it, when the cue is filled: ``(N,)`` in [-19, 1]; near 0 for an honest model.
 
     Args:
         score: S(x), ``(N,)`` in [0, 1].
         score_without_cue: S of the image with its cue filled, ``(N,)``; NaN where there is no cue.
 
     Returns:
-        NaN for a score of 0 or without a cue.
+        NaN for a score below 0.05 or without a cue.
 
     Example:
+        >>> import torch
         >>> cue_effect(torch.tensor([0.8]), torch.tensor([0.2]))
         tensor([0.7500])
 
     """
-    return 1 - score_without_cue / score.where(score > 0, torch.nan)
+    return 1 - relative_score(score_without_cue, score)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+#: A target whose score is lower than this cannot be scored: relative changes of it would be noise.
+MIN_SCORE = 0.05
 #: Above this share of the score left in the filled image, the fill is too weak to test anything.
 MAX_RESIDUAL = 0.5
 
@@ -12,7 +14,9 @@ def deletion_auc(deletion_curve: Tensor, deletion_fractions: Tensor) -> Tensor:
 
     The curve is q ↦ S(x with the top q of pixels filled) / S(x) (Petsiuk, Das, Saenko 2018, for a dense target). Its
     floor is its value at q = 1, where everything is filled; the area above it is divided by 1 - floor, so that 0 means
-    gone at once and 1 never (our reading). It leaves [0, 1] only where the score leaves the range of its two ends.
+    gone at once and 1 never (our reading). It leaves [0, 1] only where the score leaves the range of its two ends: partly
+    filled images may score lower than the filled one (at least -1) or higher than the image (at most 39, as S(x) is at
+    least 0.05). Such targets weigh much in a mean.
 
     Args:
         deletion_curve: ``(N, K)``, first the unperturbed point (1), last the filled image.
@@ -32,7 +36,8 @@ def deletion_auc(deletion_curve: Tensor, deletion_fractions: Tensor) -> Tensor:
 def insertion_auc(insertion_curve: Tensor, insertion_fractions: Tensor) -> Tensor:
     """Area under the insertion curve between its floor and 1; higher is better.
 
-    The curve is q ↦ S(filled image with the top q of pixels shown) / S(x); its floor is its value at q = 0.
+    The curve is q ↦ S(filled image with the top q of pixels shown) / S(x); its floor is its value at q = 0. It leaves [0, 1]
+    where :func:`deletion_auc` does, and no further.
 
     Args:
         insertion_curve: ``(N, K)``, first the filled image, last the unperturbed point (1).
@@ -52,7 +57,7 @@ def insertion_auc(insertion_curve: Tensor, insertion_fractions: Tensor) -> Tenso
 def faithfulness_gap(
     deletion_curve: Tensor, deletion_fractions: Tensor, insertion_curve: Tensor, insertion_fractions: Tensor
 ) -> Tensor:
-    """Insertion AUC minus deletion AUC, ``(N,)``; higher is better, about 0 for a random map.
+    """Insertion AUC minus deletion AUC, ``(N,)`` in [-40, 40], as a rule in [-1, 1]; higher is better, about 0 if random.
 
     Args:
         deletion_curve: ``(N, K)``, see :func:`deletion_auc`.
@@ -76,7 +81,8 @@ def comprehensiveness(deletion_curve: Tensor, deletion_fractions: Tensor, k: flo
         k: share of the image's pixels in (0, 1]; unless told the middle one of the paper's five.
 
     Returns:
-        ``(N,)``, at most 1; NaN where the curve is not finite or its end exceeds 0.5 (fill too weak).
+        ``(N,)``, at most 1, negative (at least -19) where the image without its top pixels scores higher; NaN where the
+        curve is not finite or its end exceeds 0.5 (fill too weak).
 
     Example:
         >>> comprehensiveness(torch.tensor([[1.0, 0.2, 0.0]]), torch.tensor([0.0, 0.2, 1.0]))
@@ -98,8 +104,8 @@ def sufficiency(insertion_curve: Tensor, insertion_fractions: Tensor, k: float =
         k: share of the image's pixels in (0, 1]; unless told the middle one of the paper's five.
 
     Returns:
-        ``(N,)``, at most 1, negative where the top pixels alone score higher than the image; NaN where the curve is not
-        finite or its start exceeds 0.5 (fill too weak).
+        ``(N,)``, at most 1, negative (at least -19) where the top pixels alone score higher than the image; NaN where the
+        curve is not finite or its start exceeds 0.5 (fill too weak).
 
     Example:
         >>> sufficiency(torch.tensor([[0.0, 0.8, 1.0]]), torch.tensor([0.0, 0.2, 1.0]))
@@ -110,11 +116,12 @@ def sufficiency(insertion_curve: Tensor, insertion_fractions: Tensor, k: float =
 
 
 def monotonicity(insertion_curve: Tensor) -> Tensor:
-    """Share of the insertion curve's ups and downs that are ups, in [0, 1]; higher is better.
+    """Share of the insertion curve's ups and downs that are ups, in [0.5, 1]; higher is better.
 
     Σ max(Δ, 0) / Σ |Δ| over the steps of the curve. It is 1 exactly where no step falls, which is all that the yes or no
     of Luss et al. 2021 and Arya et al. 2019 asks. In between, our reading: a fall weighs what it costs, so that neither
-    rounding errors nor the number of points decide. Theirs show the least attributed pixels first, ours the most.
+    rounding errors nor the number of points decide. Theirs show the least attributed pixels first, ours the most. A curve
+    that is tested rises by at least 0.5 in all, so that no map comes below 0.5.
 
     Args:
         insertion_curve: ``(N, K)``, see :func:`insertion_auc`.
@@ -137,7 +144,7 @@ def irof(region_deletion_curve: Tensor, region_deletion_fractions: Tensor) -> Te
 
     Iterative removal of features (Rieger, Hansen 2020). Our reading: between 1 and the curve's floor, which is its value
     where everything is filled, so that 1 means gone at once and 0 never: :func:`deletion_auc` on whole regions, the other
-    way round.
+    way round, and in [-38, 2] where the score leaves the range of its two ends.
 
     Args:
         region_deletion_curve: S with the first regions filled, over S(x), ``(N, K)``: first the unperturbed point (1), last
@@ -156,9 +163,10 @@ def irof(region_deletion_curve: Tensor, region_deletion_fractions: Tensor) -> Te
 
 
 def fill_residual(score: Tensor, filled_score: Tensor) -> Tensor:
-    """Share of the score that is left when everything is filled, ``(N,)``; lower is better, NaN for a score of 0.
+    """Share of the score that is left when everything is filled, ``(N,)`` in [0, 20]; NaN for a score below 0.05.
 
-    A fault of the fill, not of a map. Above 0.5 the fill is too weak to test anything, and the areas of that target are NaN.
+    Lower is better. A fault of the fill, not of a map. Above 0.5 the fill is too weak to test anything, and the areas of
+    that target are NaN.
 
     Args:
         score: S(x), ``(N,)`` in [0, 1].
@@ -169,11 +177,16 @@ def fill_residual(score: Tensor, filled_score: Tensor) -> Tensor:
         tensor([0.2500])
 
     """
-    return filled_score / score.where(score > 0, torch.nan)
+    return relative_score(filled_score, score)
+
+
+def relative_score(other: Tensor, score: Tensor) -> Tensor:
+    """Another score over S(x), both ``(N,)``: in [0, 20]; NaN where S(x) is too low for a relative value."""
+    return (other.double() / score.where(score >= MIN_SCORE, torch.nan)).float()
 
 
 def _area_above_floor(curve: Tensor, fractions: Tensor, floor: Tensor) -> Tensor:
-    area = torch.trapezoid(curve.double(), _nodes(curve, fractions))
+    area, floor = torch.trapezoid(curve.double(), _nodes(curve, fractions)), floor.double()
     return _where_testable((area - floor) / (1 - floor), curve, floor)
 
 

@@ -17,7 +17,8 @@ def road(road_deletion: Tensor, road_retention: Tensor) -> Tensor:
         road_retention: S with the least attributed share q_j of pixels imputed, over S(x), ``(N, J)``.
 
     Returns:
-        ``(N,)``, in [-0.5, 0.5] unless imputing raises the score, about 0 for a random map; NaN where a value is not finite.
+        ``(N,)``, in [-0.5, 0.5] unless imputing raises the score (then in [-10, 10], as S(x) is at least 0.05), about 0 for
+        a random map; NaN where a value is not finite.
 
     Example:
         >>> road(torch.tensor([[0.2, 0.0]]), torch.tensor([[1.0, 0.8]]))

@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from segaudit.functional.faithfulness import MIN_SCORE
 from segaudit.intervention.bill import Bill, Meter, now
 from segaudit.intervention.curve import Curve, trace
 from segaudit.intervention.fill import Fill, RangeFill
@@ -16,8 +17,6 @@ from segaudit.target import Targets, rounds, target_score
 
 T = TypeVar("T")
 
-#: A target whose score is lower than this cannot be scored: relative changes of it would be noise.
-MIN_SCORE = 0.05
 #: Smaller differences of two scores are rounding errors of single precision, which change with the batch.
 _ROUNDING = 1e-6
 

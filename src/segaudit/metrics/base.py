@@ -14,6 +14,10 @@ class TargetMean(Metric):
 
     A subclass calls :meth:`add` with the values of one ``update``. The parameters of its ``update`` name the evidence
     that it needs; :class:`segaudit.Auditor` computes what some metric names and hands it over by name.
+
+    ``plot_lower_bound`` and ``plot_upper_bound``, torchmetrics' own, are the range of every value that the evidence of an
+    audit can give; None where there is no end. S is in [0, 1] and a target with S(x) below 0.05 is not scored, so that
+    scores relative to S(x) are in [0, 20]: the ranges of faithfulness follow from that.
     """
 
     full_state_update = False

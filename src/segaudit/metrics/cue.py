@@ -9,6 +9,9 @@ from segaudit.metrics.base import TargetMean
 class CueMass(TargetMean):
     """Mean of :func:`segaudit.functional.cue_mass` over targets."""
 
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
     def update(self, attribution: Tensor, cue: Tensor) -> None:
         """Add maps ``(N, *S)`` and cues ``(N, *S)`` bool."""
         self.add(cue_mass(attribution, cue))
@@ -16,6 +19,9 @@ class CueMass(TargetMean):
 
 class CueEffect(TargetMean):
     """Mean of :func:`segaudit.functional.cue_effect` over targets."""
+
+    plot_lower_bound = -19.0
+    plot_upper_bound = 1.0
 
     def update(self, score: Tensor, score_without_cue: Tensor) -> None:
         """Add scores ``(N,)`` with and without the cue."""

@@ -30,6 +30,8 @@ class DeletionAUC(TargetMean):
     """
 
     higher_is_better = False
+    plot_lower_bound = -1.0
+    plot_upper_bound = 39.0
 
     def update(self, deletion_curve: Tensor, deletion_fractions: Tensor) -> None:
         """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
@@ -40,6 +42,8 @@ class InsertionAUC(TargetMean):
     """Mean of :func:`segaudit.functional.insertion_auc` over targets."""
 
     higher_is_better = True
+    plot_lower_bound = -1.0
+    plot_upper_bound = 39.0
 
     def update(self, insertion_curve: Tensor, insertion_fractions: Tensor) -> None:
         """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
@@ -50,6 +54,8 @@ class FaithfulnessGap(TargetMean):
     """Mean of :func:`segaudit.functional.faithfulness_gap` over targets."""
 
     higher_is_better = True
+    plot_lower_bound = -40.0
+    plot_upper_bound = 40.0
 
     def update(
         self, deletion_curve: Tensor, deletion_fractions: Tensor, insertion_curve: Tensor, insertion_fractions: Tensor
@@ -68,6 +74,8 @@ class Comprehensiveness(TargetMean):
     """
 
     higher_is_better = True
+    plot_lower_bound = -19.0
+    plot_upper_bound = 1.0
 
     def __init__(self, k: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -88,6 +96,8 @@ class Sufficiency(TargetMean):
     """
 
     higher_is_better = False
+    plot_lower_bound = -19.0
+    plot_upper_bound = 1.0
 
     def __init__(self, k: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -102,6 +112,8 @@ class Monotonicity(TargetMean):
     """Mean of :func:`segaudit.functional.monotonicity` over targets."""
 
     higher_is_better = True
+    plot_lower_bound = 0.5
+    plot_upper_bound = 1.0
 
     def update(self, insertion_curve: Tensor) -> None:
         """Add curves ``(N, K)``."""
@@ -112,6 +124,8 @@ class IROF(TargetMean):
     """Mean of :func:`segaudit.functional.irof` over targets."""
 
     higher_is_better = True
+    plot_lower_bound = -38.0
+    plot_upper_bound = 2.0
 
     def update(self, region_deletion_curve: Tensor, region_deletion_fractions: Tensor) -> None:
         """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
@@ -122,6 +136,8 @@ class FillResidual(TargetMean):
     """Mean of :func:`segaudit.functional.fill_residual` over targets."""
 
     higher_is_better = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 20.0
 
     def update(self, score: Tensor, filled_score: Tensor) -> None:
         """Add scores ``(N,)`` of images and of filled images."""

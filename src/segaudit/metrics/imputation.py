@@ -10,6 +10,8 @@ class ROAD(TargetMean):
     """Mean of :func:`segaudit.functional.road` over targets."""
 
     higher_is_better = True
+    plot_lower_bound = -10.0
+    plot_upper_bound = 10.0
 
     def update(self, road_deletion: Tensor, road_retention: Tensor) -> None:
         """Add relative scores ``(N, J)`` without the most and without the least attributed shares of pixels."""

@@ -18,6 +18,8 @@ class OffTargetLeakage(TargetMean):
     """
 
     higher_is_better = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
 
     def __init__(self, tolerance: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -39,6 +41,8 @@ class UnsupportedLeakage(TargetMean):
     """
 
     higher_is_better = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
 
     def __init__(self, tolerance: int = 0, epsilon: float = 0.01, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -10,6 +10,8 @@ class Randomisation(TargetMean):
     """Mean of :func:`segaudit.functional.randomisation` over targets."""
 
     higher_is_better = False
+    plot_lower_bound = -1.0
+    plot_upper_bound = 1.0
 
     def update(self, attribution: Tensor, randomised_attribution: Tensor) -> None:
         """Add maps ``(N, *S)`` and maps of the randomised model ``(N, L, *S)``."""
@@ -20,6 +22,8 @@ class RandomisationFull(TargetMean):
     """Mean of :func:`segaudit.functional.randomisation_full` over targets."""
 
     higher_is_better = False
+    plot_lower_bound = -1.0
+    plot_upper_bound = 1.0
 
     def update(self, attribution: Tensor, randomised_attribution: Tensor) -> None:
         """Add maps ``(N, *S)`` and maps of the randomised model ``(N, L, *S)``."""

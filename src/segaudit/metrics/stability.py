@@ -12,6 +12,8 @@ class Stability(TargetMean):
     """Mean of :func:`segaudit.functional.stability` over targets."""
 
     higher_is_better = True
+    plot_lower_bound = -1.0
+    plot_upper_bound = 1.0
 
     def update(self, attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor) -> None:
         """Add maps ``(N, *S)``, their perturbed versions ``(N, P, *S)`` and which pairs count ``(N, P)``."""
@@ -22,6 +24,8 @@ class StabilityRetention(TargetMean):
     """Mean of :func:`segaudit.functional.stability_retention` over targets."""
 
     higher_is_better = True
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
 
     def update(self, kept: Tensor) -> None:
         """Add which perturbations kept the prediction, ``(N, P)`` bool."""

@@ -10,6 +10,8 @@ class Infidelity(TargetMean):
     """Mean of :func:`segaudit.functional.infidelity` over targets."""
 
     higher_is_better = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
 
     def update(self, subset_attribution: Tensor, subset_effect: Tensor) -> None:
         """Add the maps' sums over subsets ``(N, M)`` and the subsets' effects ``(N, M)``."""
@@ -20,6 +22,8 @@ class FaithfulnessCorrelation(TargetMean):
     """Mean of :func:`segaudit.functional.faithfulness_correlation` over targets."""
 
     higher_is_better = True
+    plot_lower_bound = -1.0
+    plot_upper_bound = 1.0
 
     def update(self, subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> None:
         """Add the maps' sums over subsets ``(N, M)``, the subsets' effects ``(N, M)`` and sizes ``(M,)``."""
@@ -30,6 +34,8 @@ class SensitivityN(TargetMean):
     """Mean of :func:`segaudit.functional.sensitivity_n` over targets."""
 
     higher_is_better = True
+    plot_lower_bound = -1.0
+    plot_upper_bound = 1.0
 
     def update(self, subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> None:
         """Add the maps' sums over subsets ``(N, M)``, the subsets' effects ``(N, M)`` and sizes ``(M,)``."""

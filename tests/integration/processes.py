@@ -2,24 +2,27 @@
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from integration.tiny import audit, figures, loader, task, trainer
+from integration.tiny import audit, figures, loader, still, task, trainer
 from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from segaudit.callbacks import AttributionAudit
 
-#: How many images are audited: 7 and 5 leave a process with less to do, 1 leaves it with nothing.
+#: How many images are audited: 7 and 5 leave a process with less to do, 1 leaves all others with nothing.
 COUNTS = (7, 5, 1)
+FITTED = (7, 1)
 MONITOR = "audit/saliency/faithfulness_gap"
 
 
 def found(audited: AttributionAudit, logged: Any) -> dict[str, Any]:
-    return {"figures": figures(logged, "audit/"), "records": audited.auditor.records()}
+    intervals = {str(key): list(estimate) for key, estimate in audited.auditor.intervals().items() if "seconds" not in key}
+    return {"figures": figures(logged, "audit/"), "records": audited.auditor.records(), "intervals": intervals}
 
 
 def validate(weights: Path, images: int, **options: Any) -> dict[str, Any]:
@@ -28,6 +31,18 @@ def validate(weights: Path, images: int, **options: Any) -> dict[str, Any]:
     model.load_state_dict(torch.load(weights, weights_only=True))
     loop = trainer(audited, **options)
     loop.validate(model, loader(7), verbose=False)
+    return found(audited, loop.callback_metrics)
+
+
+def stand_still(weights: Path, images: int, **options: Any) -> dict[str, Any]:
+    """Fit with a learning rate of 0, so that the weights do not depend on who trained on what; audit every epoch."""
+    model, audited = task(optimizer=still), audit(max_images=images, panels=1)
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.0
+    loop = trainer(audited, max_epochs=2, **options)
+    loop.fit(model, loader(7, train=True), loader(7))
     return found(audited, loop.callback_metrics)
 
 
@@ -50,10 +65,13 @@ def fit(folder: Path, audited: bool, **options: Any) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    both = {"strategy": "ddp", "devices": 2}
-    report: dict[str, Any] = {str(n): validate(folder / "weights.pt", n, **both) for n in COUNTS}
-    report |= {"audited": fit(folder, True, **both), "plain": fit(folder, False, **both)}
-    (folder / f"rank{torch.distributed.get_rank()}.json").write_text(json.dumps(report))
+    world = int(os.environ["WORLD_SIZE"])
+    group = {"strategy": "ddp", "devices": world}
+    report: dict[str, Any] = {str(n): validate(folder / "weights.pt", n, **group) for n in COUNTS}
+    report |= {f"fit {n}": stand_still(folder / "weights.pt", n, **group) for n in FITTED}
+    if world == 2:
+        report |= {"audited": fit(folder, True, **group), "plain": fit(folder, False, **group)}
+    (folder / f"{world}-rank{torch.distributed.get_rank()}.json").write_text(json.dumps(report))
     torch.distributed.destroy_process_group()
 
 
