@@ -119,6 +119,7 @@ def measure(arguments: argparse.Namespace) -> None:
     model = trained(arguments.network, arguments.data, arguments.root, arguments.weights)
     rows: list[dict[str, object]] = []
     started, found = time.perf_counter(), 0
+    Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     for batch in batches(datamodule(arguments.data, arguments.root)):
         if found >= arguments.images:
             break
@@ -139,8 +140,9 @@ def measure(arguments: argparse.Namespace) -> None:
                     rows.append({"image": image, "map": name} | {key: float(v[k]) for key, v in columns.items()})
         found += len(ids)
         print(f"{found} images, {time.perf_counter() - started:.0f} s", flush=True)
-    Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
-    Path(arguments.out).write_text(json.dumps({"data": arguments.data, "network": arguments.network, "rows": rows}))
+        # After each batch, so that a run that is stopped leaves what it measured.
+        content = {"data": arguments.data, "network": arguments.network, "rows": rows}
+        Path(arguments.out).write_text(json.dumps(content))
 
 
 def judged_twice(name: str) -> bool:
