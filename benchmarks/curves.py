@@ -16,7 +16,7 @@ from segaudit.attribution import Explainer, Random, Saliency, SegGradCAM, attrib
 from segaudit.functional import deletion_auc, insertion_auc
 from segaudit.intervention import Intervention, Probe
 from segaudit.intervention.curve import Curve, quadratic
-from segaudit.intervention.probe import pixel_ranks
+from segaudit.intervention.rank import pixel_ranks
 from segaudit.target import TargetSelector
 
 EXPLAINERS: dict[str, Explainer] = {"saliency": Saliency(), "seg_grad_cam": SegGradCAM(), "random": Random()}

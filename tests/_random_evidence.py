@@ -73,6 +73,7 @@ def cases(draw: Any) -> Case:
         _fill_curves(row, curve, g)
         _fill_places(row, where, g)
         _fill_numbers(row, number, g)
+        _fill_errors(row, curve, g)
     common = COMMON | {name for name in found if name.endswith("fractions")}
     found = {k: v.to(dtype) if v.is_floating_point() and k not in common else v for k, v in found.items()}
     if strided:
@@ -152,6 +153,14 @@ def _fill_numbers(row: dict[str, Tensor], kind: str, g: torch.Generator) -> None
     row["score"].fill_({"low": 0.04 * _rand(g), "zero": 0.0, "one": 1.0, "nan": NAN}.get(kind, 0.06 + 0.94 * _rand(g)))
     for name in ("filled_score", "score_without_cue"):
         row[name].fill_(NAN if kind == "nan" and _rand(g) < 0.5 else _rand(g) * (_rand(g) < 0.8))
+
+
+def _fill_errors(row: dict[str, Tensor], kind: str, g: torch.Generator) -> None:
+    """An area moves by less than the curve's range, and has none where the curve is not finite."""
+    for name in ("deletion_error", "insertion_error"):
+        row[name].fill_(
+            float(kind) if kind in ("nan", "inf") else LARGEST * _rand(g) if kind == "extreme" else 0.1 * _rand(g)
+        )
 
 
 def _rand(g: torch.Generator) -> float:

@@ -34,6 +34,13 @@ def slow_gap(deletion: np.ndarray, q: np.ndarray, insertion: np.ndarray, p: np.n
     return slow_insertion(insertion, p) - slow_deletion(deletion, q)
 
 
+def slow_curve_error(deletion: float, insertion: float, score: float, filled: float) -> float:
+    left = slow_relative(score, filled)
+    if not all(math.isfinite(v) for v in (deletion, insertion, left)) or left > 0.5:
+        return NAN
+    return max(deletion, insertion) / (1 - left)
+
+
 def slow_dilate(region: np.ndarray, pixels: int) -> np.ndarray:
     grown = np.zeros_like(region)
     for p in places(region):
@@ -94,6 +101,9 @@ SCORES: dict[str, Score] = {
         slow_gap,
         True,
     ),
+    "curve_error": Score(
+        M.CurveError, F.curve_error, ("deletion_error", "insertion_error", "score", "filled_score"), slow_curve_error, False
+    ),
     "fill_residual": Score(M.FillResidual, F.fill_residual, ("score", "filled_score"), slow_relative, False),
     "off_target_leakage": Score(M.OffTargetLeakage, F.off_target_leakage, ("attribution", "region"), slow_leakage, False),
     "off_target_leakage_1": Score(
@@ -146,7 +156,7 @@ def evidence(n: int, size: tuple[int, ...] = (5, 4), seed: int = 0, awkward: boo
         "deletion_fractions": fractions[0],
         "insertion_fractions": fractions[1],
         "score": score,
-        "filled_score": score * rand(n),
+        "filled_score": 0.5 * score * rand(n),
         "score_without_cue": score * rand(n),
         "attribution": ties,
         "perturbed_attribution": ties[:, None] + 0.5 * torch.randn(n, pairs, *size, generator=g),
@@ -155,6 +165,8 @@ def evidence(n: int, size: tuple[int, ...] = (5, 4), seed: int = 0, awkward: boo
         "effect_map": rand(*flat) - 0.4,
         "cue": rand(*flat) < 0.3,
         "seconds": rand(n),
+        "deletion_error": 0.1 * rand(n),
+        "insertion_error": 0.1 * rand(n),
     }
     found |= _scores_faithfulness.more_evidence(n, size, g) | _scores_maps.more_evidence(n, size, g)
     found["region"].flatten(1)[:, 0] = True
@@ -174,6 +186,7 @@ def evidence(n: int, size: tuple[int, ...] = (5, 4), seed: int = 0, awkward: boo
         found["effect_map"][6].flatten()[0] = NAN
         found["score"][0] = NAN
         found["seconds"][1] = NAN
+        found["deletion_error"][2] = found["insertion_error"][3] = NAN
     return found
 
 

@@ -27,7 +27,7 @@ def reasons(probe: Probe, attribution: Tensor) -> tuple[list[str], Tensor]:
 def partial_reasons(probe: Probe, attribution: Tensor, evidence: dict[str, Tensor], scores: dict[str, Tensor]) -> list[str]:
     """Why some score of a target is NaN though its map means something; empty where none is."""
     checks = {"no positive mass": attribution.flatten(1).amax(dim=1) <= 0}
-    if {"deletion_curve", "insertion_curve", "region_deletion_curve"} & set(evidence):
+    if {"deletion_curve", "insertion_curve", "deletion_error", "region_deletion_curve"} & set(evidence):
         checks["fill too weak"] = probe.filled_score / probe.score > MAX_RESIDUAL
     if "perturbed_attribution" in evidence:
         checks["prediction not kept"] = ~evidence["kept"].any(dim=1)

@@ -82,6 +82,8 @@ UNSCORABLE = [
     *[("stability", "attribution", v) for v in ("nan", "inf", "-inf", "all nan", "zero", "constant")],
     *[("stability", "perturbed_attribution", v) for v in ("nan", "inf", "all nan", "constant")],
     ("stability", "kept", "empty"),
+    *[("curve_error", which, v) for which in ("deletion_error", "insertion_error") for v in ("nan", "inf", "all nan")],
+    *[("curve_error", which, "all nan") for which in ("score", "filled_score")],
     ("fill_residual", "score", "all nan"),
     ("fill_residual", "filled_score", "all nan"),
     ("cue_effect", "score", "all nan"),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +12,17 @@ from torch import Tensor, nn
 
 from segaudit.attribution import TargetMask, attribution_context
 from segaudit.functional import deletion_auc, insertion_auc
-from segaudit.intervention import ConstantFill, Fill, GridRegions, Intervention, MeanFill, NoiseFill, Probe
+from segaudit.intervention import (
+    ConstantFill,
+    Fill,
+    GridRegions,
+    Intervention,
+    MeanFill,
+    NoiseFill,
+    Probe,
+    Regions,
+    SuperpixelRegions,
+)
 from segaudit.intervention.curve import Curve, trace
 from segaudit.target import Targets, TargetSelector
 
@@ -27,19 +37,25 @@ def slow_counts(pixels: int, steps: int) -> list[int]:
     return sorted({round((k / (steps + 1)) ** 2 * pixels) for k in range(steps + 2)})
 
 
-def slow_trace(score: Callable[[int], float], pixels: int, steps: int) -> tuple[list[int], list[float], float]:
+def slow_trace(
+    score: Callable[[int], float], pixels: int, steps: int, whole: list[int] | None = None
+) -> tuple[list[int], list[float], float]:
     """Places, values and the error of one curve: a third of the points quadratic, two thirds where the area is in doubt."""
+
+    def snap(count: int) -> int:
+        return count if whole is None else min(whole, key=lambda w: (abs(w - count), w))
+
     steps = min(steps, pixels - 1)
     rounds = [steps - 2 * (steps // 3), steps // 3, steps // 3] if steps >= 6 else [steps]
-    known = {count: score(count) for count in slow_counts(pixels, rounds[0])}
+    known = {count: score(count) for count in map(snap, slow_counts(pixels, rounds[0]))}
     areas = []
     for more in rounds[1:]:
         areas.append(slow_area(known))
         places = sorted(known)
         doubt = [
-            ((high - low) * (abs(round(1000 * known[high]) - round(1000 * known[low])) + 0.5), -low, (low + high) // 2)
+            ((high - low) * (abs(round(1000 * known[high]) - round(1000 * known[low])) + 0.5), -low, middle)
             for low, high in pairwise(places)
-            if high - low > 1
+            if low < (middle := snap((low + high) // 2)) < high
         ]
         known |= {middle: score(middle) for _, _, middle in sorted(doubt, reverse=True)[:more]}
     error = abs(slow_area(known) - areas[-1]) / pixels if areas else 0.0
@@ -50,13 +66,24 @@ def slow_area(known: dict[int, float]) -> float:
     return sum((high - low) * (known[low] + known[high]) / 2 for low, high in pairwise(sorted(known)))
 
 
+def slow_order(values: list[float]) -> list[int]:
+    """The most attributed pixels first; ties go to the first place."""
+    return sorted(range(len(values)), key=lambda p: (-values[p], p))
+
+
+def slow_unit_order(values: list[float], labels: list[int]) -> tuple[list[int], list[int]]:
+    """The pixels of the unit with the highest mean first, and the numbers of pixels that are whole units."""
+    of = {unit: [p for p, label in enumerate(labels) if label == unit] for unit in set(labels)}
+    units = sorted(of, key=lambda unit: (-sum(values[p] for p in of[unit]) / len(of[unit]), unit))
+    return [p for unit in units for p in of[unit]], [0, *accumulate(len(of[unit]) for unit in units)]
+
+
 def slow_score_at(
-    model: nn.Module, x: Tensor, targets: Targets, maps: Tensor, fill: Fill, insert: bool, n: int
+    model: nn.Module, x: Tensor, targets: Targets, order: list[int], fill: Fill, insert: bool, n: int
 ) -> Callable[[int], float]:
-    """S over S(x) with a number of pixels filled or shown: the most attributed ones; ties go to the first place."""
+    """S over S(x) with the first of the pixels in order filled or shown."""
     b, c, region = int(targets.image_index[n]), int(targets.class_index[n]), targets.region[n]
-    filled, values = fill(x), maps[n].flatten().tolist()
-    order = sorted(range(len(values)), key=lambda p: (-values[p], p))
+    filled = fill(x)
     before = slow_score(model, x[b], c, region)
 
     def score(count: int) -> float:
@@ -75,10 +102,12 @@ def curves(model: nn.Module, x: Tensor, targets: Targets, maps: Tensor, **kwargs
         return probe.deletion_curve(maps), probe.insertion_curve(maps)
 
 
-def assert_is_the_slow_one(curve: Curve, n: int, score: Callable[[int], float], pixels: int, steps: int) -> None:
+def assert_is_the_slow_one(
+    curve: Curve, n: int, score: Callable[[int], float], pixels: int, steps: int, whole: list[int] | None = None
+) -> None:
     """Equal at every place; a place that comes twice, where an image has no more, counts once."""
     counts = (curve.fractions[n] * pixels).round().long().tolist()
-    places, values, error = slow_trace(score, pixels, steps)
+    places, values, error = slow_trace(score, pixels, steps, whole)
     assert sorted(set(counts)) == places
     seen = dict(zip(counts, curve.values[n].tolist(), strict=True))
     assert [seen[place] for place in places] == pytest.approx(values, rel=1e-5, abs=1e-5)
@@ -102,8 +131,47 @@ def test_curves_are_the_slow_loop(case: dict[str, object], ties: bool, steps: in
     pixels = targets.region[0].numel()
     for n in range(len(targets)):
         for curve, insert in ((deletion, False), (insertion, True)):
-            score = slow_score_at(model, x, targets, maps, fill, insert, n)
+            score = slow_score_at(model, x, targets, slow_order(maps[n].flatten().tolist()), fill, insert, n)
             assert_is_the_slow_one(curve, n, score, pixels, steps)
+
+
+@pytest.mark.parametrize("steps", [3, 9])
+@pytest.mark.parametrize("units", [GridRegions([6]), SuperpixelRegions([9]), GridRegions([2])], ids=["grid", "slic", "two"])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_units_are_filled_whole_in_the_order_of_their_means(dims: int, units: Regions, steps: int) -> None:
+    model, x = Net(dims=dims), images(size={1: (40,), 2: (8, 7), 3: (4, 5, 6)}[dims])
+    targets = uneven_targets(model, x)
+    maps, labels = some_maps(targets, ties=True), units(x)[0]
+    found = curves(model, x, targets, maps, fill=MeanFill(), steps=steps, units=units)
+    for n, image in enumerate(targets.image_index.tolist()):
+        order, whole = slow_unit_order(maps[n].double().flatten().tolist(), labels[image].flatten().tolist())
+        for curve, insert in zip(found, (False, True), strict=True):
+            score = slow_score_at(model, x, targets, order, MeanFill(), insert, n)
+            assert_is_the_slow_one(curve, n, score, len(order), steps, whole)
+
+
+def test_units_of_one_pixel_are_pixels_and_a_map_inside_a_unit_does_not_matter() -> None:
+    model, x = Net(), images(size=(6, 5))
+    targets = uneven_targets(model, x)
+    maps = some_maps(targets, ties=False)
+    pairs = zip(curves(model, x, targets, maps, units=GridRegions([30])), curves(model, x, targets, maps), strict=True)
+    for one, other in pairs:
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    turned = maps.clone()
+    turned[:, :3] = maps[:, :3].flip(1)  # the upper unit's pixels trade places
+    units = GridRegions([2])
+    assert len(units(x)[0].unique()) == 2
+    assert bool((units(x)[0][:, :3] == 0).all())
+    for one, other in zip(
+        curves(model, x, targets, maps, units=units), curves(model, x, targets, turned, units=units), strict=True
+    ):
+        torch.testing.assert_close(tuple(one), tuple(other))
+        assert one.fractions.unique().tolist() == [0.0, 0.5, 1.0]
+
+
+def test_units_of_two_scales() -> None:
+    with pytest.raises(ValueError, match=r"units are of one scale, but their counts are \[4, 9\]"):
+        Intervention(units=GridRegions([4, 9]))
 
 
 def test_the_ends_are_exact_and_nothing_is_run_twice() -> None:
@@ -139,7 +207,7 @@ def test_small_images_and_few_steps(size: tuple[int, int], steps: int) -> None:
     targets = TargetSelector(classes=[1])(model(x))
     pixels = size[0] * size[1]
     for insert, curve in enumerate(curves(model, x, targets, x[:, 0], steps=steps, fill=ConstantFill())):
-        score = slow_score_at(model, x, targets, x[:, 0], ConstantFill(), bool(insert), 0)
+        score = slow_score_at(model, x, targets, slow_order(x.flatten().tolist()), ConstantFill(), bool(insert), 0)
         assert_is_the_slow_one(curve, 0, score, pixels, steps)
         assert curve.values.shape == curve.fractions.shape
         assert curve.fractions[0].tolist() == sorted(curve.fractions[0].tolist())

@@ -4,6 +4,7 @@ from segaudit.functional.calibration import effect_calibration, effect_calibrati
 from segaudit.functional.cue import cue_effect, cue_mass
 from segaudit.functional.faithfulness import (
     comprehensiveness,
+    curve_error,
     deletion_auc,
     faithfulness_gap,
     fill_residual,
@@ -24,6 +25,7 @@ __all__ = [
     "comprehensiveness",
     "cue_effect",
     "cue_mass",
+    "curve_error",
     "deletion_auc",
     "effect_calibration",
     "effect_calibration_error",

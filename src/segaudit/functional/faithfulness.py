@@ -69,6 +69,31 @@ def faithfulness_gap(
     return insertion_auc(insertion_curve, insertion_fractions) - deletion_auc(deletion_curve, deletion_fractions)
 
 
+def curve_error(deletion_error: Tensor, insertion_error: Tensor, score: Tensor, filled_score: Tensor) -> Tensor:
+    """Estimated error of the two areas, the larger one, ``(N,)`` in [0, 40]; lower is better.
+
+    How much the last round of points moved the area, in the units of :func:`deletion_auc`: a fault of the number of
+    points (``steps``), not of a map. 0 where a curve has too few points for a second round.
+
+    Args:
+        deletion_error: of the area under the curve, relative to S(x), ``(N,)``.
+        insertion_error: the same of the insertion curve.
+        score: S(x), ``(N,)`` in [0, 1].
+        filled_score: S of the filled image, ``(N,)`` in [0, 1].
+
+    Returns:
+        ``(N,)``; NaN where S(x) is below 0.05 or the floor exceeds 0.5 (fill too weak).
+
+    Example:
+        >>> curve_error(torch.tensor([0.01]), torch.tensor([0.02]), torch.tensor([0.8]), torch.tensor([0.4]))
+        tensor([0.0400])
+
+    """
+    floor = relative_score(filled_score, score).double()
+    error = torch.maximum(deletion_error, insertion_error).double() / (1 - floor)
+    return error.where((floor <= MAX_RESIDUAL) & error.isfinite(), torch.nan).float()
+
+
 def comprehensiveness(deletion_curve: Tensor, deletion_fractions: Tensor, k: float = 0.1) -> Tensor:
     """How far the score falls, relative to it, when the top share k of pixels is filled; higher is better.
 

@@ -29,7 +29,13 @@ class Curve(NamedTuple):
     error: Tensor
 
 
-def trace(score: Callable[[Tensor], Tensor], ends: tuple[Tensor, Tensor], pixels: int, steps: int) -> Curve:
+def trace(
+    score: Callable[[Tensor], Tensor],
+    ends: tuple[Tensor, Tensor],
+    pixels: int,
+    steps: int,
+    snap: Callable[[Tensor], Tensor] = lambda counts: counts,
+) -> Curve:
     """A curve at ``steps`` points between its ends, in up to three rounds.
 
     The first third are quadratic, as good maps change the score early. Each later round puts points into the middle of
@@ -41,18 +47,20 @@ def trace(score: Callable[[Tensor], Tensor], ends: tuple[Tensor, Tensor], pixels
         ends: values ``(N,)`` at no and at all pixels.
         pixels: of the image.
         steps: points between the ends; an image of few pixels has fewer.
+        snap: gives for numbers of pixels ``(N, M)`` the nearest at which the curve may be asked; a curve of few such places
+            has some of them twice.
 
     """
     device = ends[0].device
     steps = min(steps, pixels - 1)
     rounds = [steps] if steps < _LEAST_REFINED else [steps - 2 * (steps // 3), steps // 3, steps // 3]
-    counts = quadratic(rounds[0], pixels).to(device).expand(len(ends[0]), -1)
+    counts = snap(quadratic(rounds[0], pixels).to(device).repeat(len(ends[0]), 1))
     values = torch.cat([ends[0][:, None], score(counts[:, 1:-1]), ends[1][:, None]], dim=1)
     area = torch.zeros_like(ends[0], dtype=torch.float64)
     for place, more in enumerate(rounds[1:], start=1):
         if place == len(rounds) - 1:
             area = _area(values, counts)
-        middle = _doubtful(values, counts, more)
+        middle = _doubtful(values, counts, more, snap)
         order = torch.cat([counts, middle], dim=1).argsort(dim=1, stable=True)
         values = torch.cat([values, score(middle)], dim=1).gather(1, order)
         counts = torch.cat([counts, middle], dim=1).gather(1, order)
@@ -67,14 +75,15 @@ def quadratic(steps: int, pixels: int) -> Tensor:
     return counts
 
 
-def _doubtful(values: Tensor, counts: Tensor, more: int) -> Tensor:
+def _doubtful(values: Tensor, counts: Tensor, more: int, snap: Callable[[Tensor], Tensor]) -> Tensor:
     """Middles ``(N, more)`` of the intervals that leave most of the area in doubt; ties go to the first."""
     width = counts.diff(dim=1)
+    middle = snap(counts[:, :-1] + width // 2)
     change = (values.nan_to_num().double() / _RESOLUTION).round().diff(dim=1).abs()
     # Half a step of the resolution more, so that wide intervals come first where nothing changes.
-    doubt = (width * (change + 0.5)).masked_fill(width < 2, -1.0)
+    doubt = (width * (change + 0.5)).masked_fill((middle <= counts[:, :-1]) | (middle >= counts[:, 1:]), -1.0)
     chosen = doubt.argsort(dim=1, descending=True, stable=True)[:, :more]
-    middle = counts.gather(1, chosen) + width.gather(1, chosen) // 2
+    middle = middle.gather(1, chosen)
     # Fewer intervals than points: the last place again, which costs a forward and changes nothing.
     missing = more - middle.shape[1]
     return torch.cat([middle, middle[:, -1:].expand(-1, missing)], dim=1) if missing else middle

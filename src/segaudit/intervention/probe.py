@@ -11,6 +11,7 @@ from segaudit.functional.faithfulness import MIN_SCORE
 from segaudit.intervention.bill import Bill, Meter, now
 from segaudit.intervention.curve import Curve, trace
 from segaudit.intervention.fill import Fill, RangeFill
+from segaudit.intervention.rank import pixel_ranks, region_ranks
 from segaudit.intervention.region import Regions, SuperpixelRegions
 from segaudit.output import logits_of
 from segaudit.target import Targets, rounds, target_score
@@ -31,6 +32,9 @@ class Intervention:
             its targets have.
         regions: the partitions whose parts are removed one at a time for effect maps.
         steps: points of a deletion or insertion curve beside its two ends; see :mod:`segaudit.intervention.curve`.
+        units: what these curves fill or show at a time, at one scale: pixels unless told, patches with
+            :class:`GridRegions`, superpixels with :class:`SuperpixelRegions`. The map's mean in a unit is what ranks it, and
+            a point of the curve has whole units.
         max_batch: most images in one forward pass.
 
     """
@@ -41,6 +45,7 @@ class Intervention:
         regions: Regions | None = None,
         steps: int = 16,
         max_batch: int = 64,
+        units: Regions | None = None,
     ) -> None:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}.")
@@ -48,12 +53,15 @@ class Intervention:
             raise ValueError(f"max_batch must be at least 1, got {max_batch}.")
         if isinstance(fill, Sequence) and not fill:
             raise ValueError("fill is an empty list: name at least one fill, or leave it out for the default.")
+        if units is not None and len(units.counts) != 1:
+            raise ValueError(f"units are of one scale, but their counts are {units.counts}: name one number.")
         if fill is None:
             fill = [RangeFill(0.0), RangeFill(1.0)]
         self.fills = list(fill) if isinstance(fill, Sequence) else [fill]
         self.regions = regions or SuperpixelRegions()
         self.steps = steps
         self.max_batch = max_batch
+        self.units = units
 
 
 class Probe:
@@ -216,8 +224,8 @@ class Probe:
             steps: points between the ends; the intervention's unless told.
 
         """
-        filled_at_least = pixel_ranks(attribution)
-        return self._curve(lambda n, count: filled_at_least[n] < count, (self.score, self.filled_score), steps)
+        filled_at_least, snap = self._order(attribution)
+        return self._curve(lambda n, count: filled_at_least[n] < count, (self.score, self.filled_score), steps, snap)
 
     def insertion_curve(self, attribution: Tensor, steps: int | None = None) -> Curve:
         """S with all pixels filled but the most attributed, over S(x).
@@ -227,8 +235,8 @@ class Probe:
             steps: points between the ends; the intervention's unless told.
 
         """
-        shown_first = pixel_ranks(attribution)
-        return self._curve(lambda n, count: shown_first[n] >= count, (self.filled_score, self.score), steps)
+        shown_first, snap = self._order(attribution)
+        return self._curve(lambda n, count: shown_first[n] >= count, (self.filled_score, self.score), steps, snap)
 
     def score_without(self, removed: Tensor) -> Tensor:
         """S of each target when ``removed`` ``(N, *S)`` bool is filled in its image, ``(N,)`` in [0, 1]."""
@@ -301,7 +309,24 @@ class Probe:
             ),
         )
 
-    def _curve(self, mask: Callable[[Tensor, Tensor], Tensor], ends: tuple[Tensor, Tensor], steps: int | None) -> Curve:
+    def _order(self, attribution: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Ranks ``(N, *S)``, one for all pixels of a unit, and what gives the nearest number of pixels in whole units."""
+        if self.intervention.units is None:
+            return pixel_ranks(attribution), lambda counts: counts
+        units = self.intervention.units
+        (labels,) = self.once("units", lambda: units(self.images))
+        place, sizes = region_ranks(attribution, labels[self.targets.image_index])
+        # Numbers of pixels at which a unit begins or the last one ends, (N, U + 1).
+        whole = torch.cat([torch.zeros_like(sizes[:, :1]), sizes.cumsum(dim=1)], dim=1)
+        return whole.gather(1, place.flatten(1)).view(place.shape), lambda counts: _nearest(counts, whole)
+
+    def _curve(
+        self,
+        mask: Callable[[Tensor, Tensor], Tensor],
+        ends: tuple[Tensor, Tensor],
+        steps: int | None,
+        snap: Callable[[Tensor], Tensor],
+    ) -> Curve:
         shape = (-1, *[1] * (self.images.ndim - 2))
 
         def score(counts: Tensor) -> Tensor:
@@ -314,7 +339,7 @@ class Probe:
             return scores.view(counts.shape) / self.reference[:, None]
 
         relative = (ends[0] / self.reference, ends[1] / self.reference)
-        return trace(score, relative, self.targets.region[0].numel(), steps or self.intervention.steps)
+        return trace(score, relative, self.targets.region[0].numel(), steps or self.intervention.steps, snap)
 
     def _masked_scores(
         self, count: int, target_of: Callable[[Tensor], Tensor], mask_of: Callable[[Tensor], Tensor]
@@ -365,20 +390,13 @@ def forward(model: nn.Module, images: Tensor, max_batch: int) -> Tensor:
     return torch.cat([logits_of(model(part), part.shape[2:]) for part in images.split(max_batch)])
 
 
-def pixel_ranks(attribution: Tensor) -> Tensor:
-    """Place of each pixel of maps ``(N, *S)`` in the order of its map, 0 for the most attributed; ties go to the first.
-
-    Example:
-        >>> pixel_ranks(torch.tensor([[0.5, 2.0, 0.5]])).tolist()
-        [[1, 0, 2]]
-
-    """
-    order = attribution.flatten(1).argsort(dim=1, descending=True, stable=True)
-    ranks = torch.empty_like(order)
-    place = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    return ranks.scatter_(1, order, place).view(attribution.shape)
-
-
 def _coarse(scores: Tensor) -> Tensor:
     """Scores on a grid: rounding errors, which change with the batch, must not decide which is the lowest."""
     return (scores * 1000).round()
+
+
+def _nearest(counts: Tensor, whole: Tensor) -> Tensor:
+    """Of the ascending numbers ``whole`` ``(N, U + 1)``, the nearest to each of ``counts`` ``(N, M)``; the lower of two."""
+    after = torch.searchsorted(whole, counts.contiguous()).clamp(1, whole.shape[1] - 1)
+    low, high = whole.gather(1, after - 1), whole.gather(1, after)
+    return low.where(counts - low <= high - counts, high)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from segaudit.intervention.probe import Probe
-from segaudit.intervention.subset import region_sums
+from segaudit.intervention.rank import region_sums
 
 
 def region_effects(probe: Probe) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from segaudit import noise
 from segaudit.intervention.probe import Probe
+from segaudit.intervention.rank import region_ranks, region_sums
 from segaudit.target import Targets
 
 
@@ -95,10 +96,7 @@ def region_deletion_curve(probe: Probe, attribution: Tensor, steps: int | None =
     """
     labels, count = _middle_scale(probe)
     labels = labels[probe.targets.image_index]
-    sums, sizes = region_sums(attribution, labels, int(labels.max()) + 1 if len(labels) else 1)
-    # Labels that an image does not use have no mean and come last.
-    order = (sums / sizes).where(sizes > 0, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    filled_at_least = order.argsort(dim=1).gather(1, labels.flatten(1)).view(labels.shape)
+    filled_at_least, sizes = region_ranks(attribution, labels)
     regions = (sizes > 0).sum(dim=1, keepdim=True)
     steps = min(steps or probe.intervention.steps, count - 1)
     filled = (torch.linspace(0, 1, steps + 2, dtype=torch.float64, device=labels.device) * regions).round()
@@ -106,13 +104,6 @@ def region_deletion_curve(probe: Probe, attribution: Tensor, steps: int | None =
     between = [probe.score_without(filled_at_least < number.view(shape)) for number in filled[:, 1:-1].unbind(dim=1)]
     scores = torch.stack([probe.score, *between, probe.filled_score], dim=1)
     return scores / probe.reference[:, None], filled / regions
-
-
-def region_sums(attribution: Tensor, labels: Tensor, regions: int) -> tuple[Tensor, Tensor]:
-    """Sum of each map ``(N, *S)`` over each of its regions, and the region's pixels: ``(N, R)`` float64 each."""
-    values, flat = attribution.flatten(1).double(), labels.flatten(1)
-    zeros = values.new_zeros(len(values), regions)
-    return zeros.scatter_add(1, flat, values), zeros.scatter_add(1, flat, torch.ones_like(values))
 
 
 def _draw(probe: Probe, shares: Sequence[float], draws: int, seed: int) -> Subsets:

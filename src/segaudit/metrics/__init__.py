@@ -6,6 +6,7 @@ from segaudit.metrics.cue import CueEffect, CueMass
 from segaudit.metrics.faithfulness import (
     IROF,
     Comprehensiveness,
+    CurveError,
     DeletionAUC,
     FaithfulnessGap,
     FillResidual,
@@ -28,6 +29,7 @@ __all__ = [
     "Comprehensiveness",
     "CueEffect",
     "CueMass",
+    "CurveError",
     "DeletionAUC",
     "EffectCalibration",
     "EffectCalibrationError",

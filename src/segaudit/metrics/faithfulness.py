@@ -6,6 +6,7 @@ from torch import Tensor
 
 from segaudit.functional.faithfulness import (
     comprehensiveness,
+    curve_error,
     deletion_auc,
     faithfulness_gap,
     fill_residual,
@@ -62,6 +63,18 @@ class FaithfulnessGap(TargetMean):
     ) -> None:
         """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
         self.add(faithfulness_gap(deletion_curve, deletion_fractions, insertion_curve, insertion_fractions))
+
+
+class CurveError(TargetMean):
+    """Mean of :func:`segaudit.functional.curve_error` over targets."""
+
+    higher_is_better = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 40.0
+
+    def update(self, deletion_error: Tensor, insertion_error: Tensor, score: Tensor, filled_score: Tensor) -> None:
+        """Add errors ``(N,)`` and scores ``(N,)`` of images and of filled images."""
+        self.add(curve_error(deletion_error, insertion_error, score, filled_score))
 
 
 class Comprehensiveness(TargetMean):
