@@ -15,7 +15,7 @@ from torch import Tensor
 from segaudit.attribution import Explainer, Random, Saliency, SegGradCAM, attribution_context
 from segaudit.functional import deletion_auc, insertion_auc
 from segaudit.intervention import Intervention, Probe
-from segaudit.intervention.curve import Curve, quadratic
+from segaudit.intervention.curve import Curve, spaced
 from segaudit.intervention.rank import pixel_ranks
 from segaudit.target import TargetSelector
 
@@ -53,7 +53,7 @@ def main() -> None:
                         curve = (probe.insertion_curve if insert else probe.deletion_curve)(maps, points)
                         errors.setdefault(("placed", points), []).append((area(curve, insert) - truth).abs())
                         pixels = maps[0].numel()
-                        for way, counts in (("quadratic", quadratic(points, pixels)), ("even", even(points, pixels))):
+                        for way, counts in (("quadratic", spaced(points, pixels, 2)), ("even", spaced(points, pixels, 1))):
                             # The dense curve stands in for the model: linear between its 200 steps.
                             sparse = along(dense, counts.double() / pixels)
                             errors.setdefault((way, points), []).append((area(sparse, insert) - truth).abs())
@@ -70,15 +70,10 @@ def area(curve: Curve, insert: bool) -> Tensor:
     return (insertion_auc if insert else deletion_auc)(curve.values, curve.fractions)
 
 
-def even(steps: int, pixels: int) -> Tensor:
-    counts: Tensor = torch.linspace(0, pixels, steps + 2, dtype=torch.float64).round().long()
-    return counts
-
-
 def exact(probe: Probe, maps: Tensor, insert: bool) -> Curve:
     """The curve at 200 even steps."""
     rank, pixels = pixel_ranks(maps), maps[0].numel()
-    counts = even(REFERENCE - 1, pixels).tolist()
+    counts = spaced(REFERENCE - 1, pixels, 1).tolist()
     scores = [probe.score_without(rank >= count if insert else rank < count) for count in counts]
     values = torch.stack(scores, dim=1) / probe.reference[:, None]
     return Curve(values, torch.tensor(counts).double().expand(len(values), -1) / pixels, torch.zeros(len(values)))

@@ -2,9 +2,10 @@
 
     python benchmarks/fills.py --root data/camvid [--weights runs/benchmarks] [--images 40] [--per-image 3] [--out all.json]
     python benchmarks/fills.py --data planted
+    python benchmarks/fills.py --picture docs/fills.png
 
 Trains each network (or loads it) and prints the mean `fill_residual` and the share of targets above 0.5, which get
-no deletion or insertion score; then that share by class. For every fill, and for the best pairs and threes, of which each
+no deletion or insertion score; then both by class. For every fill, and for the best pairs and threes, of which each
 target gets the one that leaves least, as in `Intervention(fill=[...])`. The JSON has every combination.
 """
 
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from models import NETWORKS, batches, datamodule, trained
 from torch import Tensor
 
@@ -95,6 +98,26 @@ def row(fills: Sequence[str], by_network: dict[str, tuple[Tensor, Tensor]], clas
     }
 
 
+def picture(path: str) -> None:
+    """Draw a planted scene, and what each fill makes of it where all or a half of it is removed."""
+    image = next(iter(batches(datamodule("planted", ""))))["image"][:1]
+    half = torch.zeros(1, *image.shape[2:], dtype=torch.bool)
+    half[:, 16:48, 8:56] = True
+    drawing = Figure(figsize=(13, 2.5), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(drawing)
+    low, high = image.amin(), image.amax()
+    shown: dict[str, Fill | None] = {"image": None} | FILLS
+    for place, (name, fill) in enumerate(shown.items()):
+        for part, removed in enumerate((torch.ones_like(half), half)):
+            axes = drawing.add_subplot(2, len(shown), part * len(shown) + place + 1)
+            values = image if fill is None else fill.remove(image, removed, fill(image))
+            axes.imshow(((values[0] - low) / (high - low)).clamp(0, 1).permute(1, 2, 0).numpy())
+            axes.set_axis_off()
+            if not part:
+                axes.set_title(name.replace(" ", "\n", 1), fontsize=8)
+    canvas.print_png(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=("camvid", "planted"), default="camvid")
@@ -104,8 +127,12 @@ def main() -> None:
     parser.add_argument("--per-image", type=int, default=3, help="targets an image gives at most; an audit's default is 3")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--out", help="a JSON file with every combination")
+    parser.add_argument("--picture", help="draw what the fills look like into this file, and measure nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.picture:
+        picture(arguments.picture)
+        return
     by_network = {}
     for name in arguments.networks:
         by_network[name] = residuals(name, arguments)
@@ -122,11 +149,12 @@ def main() -> None:
     for one in best:
         cells = [(one["mean"], one["above"]), *[one["networks"][n] for n in networks]]
         print(f"| {' + '.join(one['fills'])} | {' | '.join(f'{m:.2f} / {a:.0%}' for m, a in cells)} |")
-    print("\nShare of targets above 0.5 by class\n")
+    print("\nThe same by class\n")
     counts = {c: int((of_class == c).sum()) for c in classes}
-    print(f"| fill | {' | '.join(f'{c} ({n})' for c, n in counts.items())} |\n|{' --- |' * (len(classes) + 1)}")
+    names = datamodule(arguments.data, arguments.root).class_names
+    print(f"| fill | {' | '.join(f'{names[c]} ({n})' for c, n in counts.items())} |\n|{' --- |' * (len(classes) + 1)}")
     for one in best:
-        print(f"| {' + '.join(one['fills'])} | {' | '.join(f'{above:.0%}' for _, above in one['classes'].values())} |")
+        print(f"| {' + '.join(one['fills'])} | {' | '.join(f'{m:.2f} / {a:.0%}' for m, a in one['classes'].values())} |")
     if arguments.out:
         targets = {name: len(c) for name, (_, c) in by_network.items()}
         text = json.dumps({"targets": targets, "classes": counts, "rows": [one for found in rows.values() for one in found]})

@@ -53,6 +53,21 @@ def test_tags_agree_at_the_promised_rate(shortcut):
             assert np.mean([colour == max(others) for colour in others]) == pytest.approx(1 / 2, abs=0.12)
 
 
+def test_shifted_tags_change_nothing_but_their_colour():
+    data = scenes_of(max_objects=2).dataset("val")
+    for index in range(4):
+        scenes = [data.scene(index, shift) for shift in range(4)]
+        tag = scenes[0].cue > 0
+        for shift, scene in enumerate(scenes):
+            assert (scene.mask == scenes[0].mask).all()
+            assert (scene.image[~tag] == scenes[0].image[~tag]).all()
+            assert (scene.cue[tag] == (scenes[0].cue[tag] - 1 + shift) % 3 + 1).all()
+            assert not scene.cue[~tag].any()
+            assert [o.colour for o in scene.objects] == [(o.colour - 1 + shift) % 3 + 1 for o in scenes[0].objects]
+        assert (scenes[3].image == scenes[0].image).all()
+        assert (scenes[1].image[tag] != scenes[0].image[tag]).mean() > 0.5
+
+
 def test_the_test_split_has_its_own_shortcut():
     data = scenes_of(val_images=200, test_images=200, size=16, shortcut=0.0, test_shortcut=1.0)
     assert all(o.label == o.colour for o in (data.dataset("test").scene(i).objects[0] for i in range(200)))

@@ -1,7 +1,7 @@
 """One procedural scene: textured background, objects whose class is their shape, and a coloured tag beside each."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -58,7 +58,7 @@ class Scene:
     objects: list[PlacedObject] = field(default_factory=list)
 
 
-def draw_scene(rng: np.random.Generator, size: int, agreement: float, max_objects: int = 1) -> Scene:
+def draw_scene(rng: np.random.Generator, size: int, agreement: float, max_objects: int = 1, shift: int = 0) -> Scene:
     """Draw one scene.
 
     Args:
@@ -66,8 +66,10 @@ def draw_scene(rng: np.random.Generator, size: int, agreement: float, max_object
         size: Height and width in pixels.
         agreement: Probability that a tag's colour names the class of its object.
         max_objects: The number of objects is uniform in 1..max_objects (fewer where they don't fit).
+        shift: Tags get the colour of so many classes further on; nothing else of the scene changes.
     """
-    objects = _place_objects(rng, size, agreement, max_objects)
+    placed = _place_objects(rng, size, agreement, max_objects)
+    objects = [replace(item, colour=(item.colour - 1 + shift) % len(SHAPES) + 1) for item in placed]
     mask = np.zeros((size, size), dtype=np.uint8)
     cue = np.zeros((size, size), dtype=np.uint8)
     canvas = _texture(rng, size)

@@ -120,12 +120,18 @@ class SceneDataset(Dataset[Item]):
         scene = self.scene(index)
         return self.pipeline(scene.image, f"{self.split}-{index:05d}", mask=scene.mask, cue=scene.cue)
 
-    def scene(self, index: int) -> Scene:
-        """Draw one scene; the same index always gives the same scene."""
+    def scene(self, index: int, shift: int = 0) -> Scene:
+        """Draw one scene; the same index always gives the same scene.
+
+        Args:
+            index: Which scene.
+            shift: Tags get the colour of so many classes further on; nothing else changes. What a network makes of the
+                difference is how far it relies on the tags.
+        """
         if not 0 <= index < self.count:
             raise IndexError(f"scene {index} of {self.count}")  # ends iteration over the dataset
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
-        scene = draw_scene(rng, self.size, self.agreement, self.max_objects)
+        scene = draw_scene(rng, self.size, self.agreement, self.max_objects, shift)
         if self.binary:
             scene.mask = (scene.mask == 1).astype(np.uint8)
             scene.cue = (scene.cue == 1).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Curves of S over the share of an image that is filled or shown, at few points that are placed where the curve bends."""
+"""Curves of S over the share of an image that is filled or shown, at few points that are placed where the curve moves."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,6 +8,8 @@ from torch import Tensor
 
 #: With fewer points than this there is nothing to refine.
 _LEAST_REFINED = 6
+#: A change that no interval is trusted not to hide between its ends.
+_UNSEEN = 0.05
 #: Smaller changes of a curve do not decide where a point is placed: rounding errors, which change with the batch, must not.
 _RESOLUTION = 1e-3
 
@@ -38,9 +40,10 @@ def trace(
 ) -> Curve:
     """A curve at ``steps`` points between its ends, in up to three rounds.
 
-    The first third are quadratic, as good maps change the score early. Each later round puts points into the middle of
-    those intervals, for each target its own, where the curve leaves most in doubt: a monotone curve's area lies
-    within an interval's width times its change.
+    The first half are evenly spaced. Each later round puts points into the middle of those intervals, for each target its
+    own, where the curve leaves most in doubt: a monotone curve's area lies within an interval's width times its change, and
+    none is quite monotone, so that a wide interval is in doubt whatever its ends say. Fewer than six points are one round,
+    spaced quadratically, as good maps change the score early. docs/curves.md has what this is worth.
 
     Args:
         score: relative values ``(N, M)`` at numbers of pixels ``(N, M)``.
@@ -53,8 +56,8 @@ def trace(
     """
     device = ends[0].device
     steps = min(steps, pixels - 1)
-    rounds = [steps] if steps < _LEAST_REFINED else [steps - 2 * (steps // 3), steps // 3, steps // 3]
-    counts = snap(quadratic(rounds[0], pixels).to(device).repeat(len(ends[0]), 1))
+    rounds = [steps] if steps < _LEAST_REFINED else [steps - 2 * (steps // 4), steps // 4, steps // 4]
+    counts = snap(spaced(rounds[0], pixels, 1 if len(rounds) > 1 else 2).to(device).repeat(len(ends[0]), 1))
     values = torch.cat([ends[0][:, None], score(counts[:, 1:-1]), ends[1][:, None]], dim=1)
     area = torch.zeros_like(ends[0], dtype=torch.float64)
     for place, more in enumerate(rounds[1:], start=1):
@@ -68,9 +71,9 @@ def trace(
     return Curve(values, counts.double() / pixels, error.float())
 
 
-def quadratic(steps: int, pixels: int) -> Tensor:
-    """Numbers of pixels ``(steps + 2,)`` int64 from 0 to all, dense at the beginning; fewer where they would coincide."""
-    nodes = torch.linspace(0, 1, steps + 2, dtype=torch.float64) ** 2
+def spaced(steps: int, pixels: int, power: float) -> Tensor:
+    """Numbers of pixels ``(steps + 2,)`` int64 from 0 to all, as powers of even ones; fewer where they would coincide."""
+    nodes = torch.linspace(0, 1, steps + 2, dtype=torch.float64) ** power
     counts: Tensor = (nodes * pixels).round().long().unique()
     return counts
 
@@ -80,8 +83,9 @@ def _doubtful(values: Tensor, counts: Tensor, more: int, snap: Callable[[Tensor]
     width = counts.diff(dim=1)
     middle = snap(counts[:, :-1] + width // 2)
     change = (values.nan_to_num().double() / _RESOLUTION).round().diff(dim=1).abs()
-    # Half a step of the resolution more, so that wide intervals come first where nothing changes.
-    doubt = (width * (change + 0.5)).masked_fill((middle <= counts[:, :-1]) | (middle >= counts[:, 1:]), -1.0)
+    doubt = (width * (change + _UNSEEN / _RESOLUTION)).masked_fill(
+        (middle <= counts[:, :-1]) | (middle >= counts[:, 1:]), -1.0
+    )
     chosen = doubt.argsort(dim=1, descending=True, stable=True)[:, :more]
     middle = middle.gather(1, chosen)
     # Fewer intervals than points: the last place again, which costs a forward and changes nothing.
