@@ -292,11 +292,14 @@ def _report(results: Results) -> None:
             _row(f"on {source}, {_plus(fused)}", cost[0], both(dea), _plus(alone), cost[1], both(other), gap)
     print()
     scored = sum(row["gap_noise"] == row["gap_noise"] for row in results.values[effects].values())
-    print(f"Judged under noise as the fill, which DEA has not seen ({scored} images can be scored):\n")
-    _head("source", "alone", "DEA on it", "gap better by", "gap over region effects")
-    for name in OTHER_FILL:
-        gaps = [_interval(results.difference(f"dea {name}", other, "gap_noise")) for other in (name, effects)]
-        _row(name, both(name, "_noise"), both(f"dea {name}", "_noise"), *gaps)
+    if scored:
+        print(f"Judged under noise as the fill, which DEA has not seen ({scored} images can be scored):\n")
+        _head("source", "alone", "DEA on it", "gap better by", "gap over region effects")
+        for name in OTHER_FILL:
+            gaps = [_interval(results.difference(f"dea {name}", other, "gap_noise")) for other in (name, effects)]
+            _row(name, both(name, "_noise"), both(f"dea {name}", "_noise"), *gaps)
+    else:
+        print("Noise as the fill, which DEA has not seen, leaves too much of all targets: none can be scored.")
     print()
     _head("gap of the form", *ABLATED)
     for variant in VARIANTS:

@@ -1,13 +1,15 @@
-"""KernelSHAP against Shapley's definition and captum, LIME against plain normal equations."""
+"""KernelSHAP against Shapley's definition and captum, LIME against plain normal equations and captum."""
 
 from itertools import permutations
 from math import comb
 
+import captum.attr as captum
 import numpy as np
 import pytest
 import sklearn.linear_model  # noqa: F401 -- captum's KernelShap takes it; here, because its import changes the environment
 import torch
 from _models import Lambda, Net, images, logits_of, uneven_targets
+from captum._utils.models.linear_model import SkLearnRidge
 from torch import Tensor, nn
 
 from segaudit import noise
@@ -167,26 +169,67 @@ def test_more_samples_come_closer_to_shapleys_values() -> None:
     assert errors[2] < 0.05 * float(exact.abs().max())
 
 
-def test_kernel_weights_and_efficiency_are_captums() -> None:
-    """One image of few regions: captum draws coalitions at random, but its kernel is the same."""
-    attr = pytest.importorskip("captum.attr")
+def test_kernel_weights_are_shapleys() -> None:
     for p in (3, 7, 20):
         for size in range(1, p):
             ours = float(_kernel(torch.tensor(float(size)).double(), torch.tensor(float(p)).double()))
             assert ours == pytest.approx((p - 1) / (comb(p, size) * size * (p - size)), rel=1e-10)
-    model, x, regions = Net(), images(1), GridRegions([4])
-    targets = uneven_targets(model, images())[:1]
-    maps = KernelSHAP(14)(model, x, targets, intervention=Intervention(regions=regions))
+
+
+def test_kernel_shap_of_all_coalitions_is_captums_shapley_values() -> None:
+    """Captum goes through all orders of the regions."""
+    model, x, fill, regions = Net(), images(2), MeanFill(), GridRegions([4])
+    targets = uneven_targets(model, images())[:2]
+    maps = KernelSHAP(14)(model, x, targets, intervention=Intervention(fill, regions))
     labels = regions(x)[0]
+    for n, b in enumerate(targets.image_index.tolist()):
+        score = ScoreOf(model, targets, n)
+        found = captum.ShapleyValues(score).attribute(
+            x[b : b + 1].double(), fill(x[b : b + 1]).double(), feature_mask=labels[b][None, None]
+        )
+        close(maps[n], (found[0, 0] / score(x[b : b + 1])).float(), 1e-5)
 
-    def forward(rows: Tensor) -> Tensor:
-        everything = torch.ones_like(labels[0], dtype=torch.bool)
-        return torch.tensor([value(model, row, row, everything, targets, 0) for row in rows])
 
-    torch.manual_seed(0)
-    found = attr.KernelShap(forward).attribute(x, feature_mask=labels[:, None], baselines=0.0, n_samples=300)
-    # Captum meets the ends by a weight of a million, and repeats coalitions at random.
-    close(maps[0], (found[0, 0] / forward(x)).float(), 1e-2)
+class ScoreOf:
+    """S of one target for rows of images, slowly and in double precision."""
+
+    def __init__(self, model: nn.Module, targets: Targets, n: int) -> None:
+        self.model, self.targets, self.n = model, targets, n
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        everything = torch.ones(rows.shape[2:], dtype=torch.bool)
+        found = [value(self.model, row, row, everything, self.targets, self.n) for row in rows.float()]
+        return torch.tensor(found, dtype=torch.float64)
+
+
+def test_lime_is_captums_from_the_same_samples() -> None:
+    model, x, fill, regions, samples = Net(), images(2), MeanFill(), GridRegions([9]), 40
+    targets = uneven_targets(model, images())[:2]
+    maps = LIME(samples, width=0.5, ridge=0.3, seed=2)(model, x, targets, intervention=Intervention(fill, regions))
+    labels = regions(x)[0]
+    count = int(labels.max()) + 1
+    for n, b in enumerate(targets.image_index.tolist()):
+        score, filled = ScoreOf(model, targets, n), fill(x[b : b + 1])
+        key = noise.combine(noise.image_keys(x[b : b + 1], 2), 0)
+        design = (noise.uniform(noise.combine(key, 1), (count, samples))[0].T < 0.5).double()
+
+        rows = iter(design[:, None].unbind())
+
+        def image_of(shown: Tensor, _: Tensor, b: int = b, filled: Tensor = filled, **__: object) -> Tensor:
+            return torch.where(shown[0].bool()[labels[b]], x[b : b + 1], filled)
+
+        theirs = captum.LimeBase(
+            score,
+            SkLearnRidge(alpha=0.3),
+            similarity_func=lambda _, __, shown, **___: float(torch.exp(-(((1 - shown.mean()) / 0.5) ** 2))),
+            perturb_func=lambda _, rows=rows, **__: next(rows),
+            perturb_interpretable_space=True,
+            from_interp_rep_transform=image_of,
+            to_interp_rep_transform=None,
+        )
+        found = theirs.attribute(x[b : b + 1], n_samples=samples)
+        by_region = found.flatten().double() / score(x[b : b + 1])
+        close(maps[n], by_region[labels[b]].float(), 1e-5)
 
 
 def slow_lime(design: np.ndarray, y: np.ndarray, width: float, ridge: float) -> np.ndarray:
