@@ -521,7 +521,12 @@ def test_processes_are_one(world: int, share: str, named: bool) -> None:
             key = lambda row: (row["explainer"], row["sample_id"], row["class_index"])  # noqa: E731
             assert len(found["records"]) == len(expected["records"])
             for row, other in zip(sorted(found["records"], key=key), sorted(expected["records"], key=key), strict=True):
-                assert row == near(other)
+                assert {k: v for k, v in row.items() if not isinstance(v, float)} == {
+                    k: v for k, v in other.items() if not isinstance(v, float)
+                }
+                assert {k: v for k, v in row.items() if isinstance(v, float)} == near(
+                    {k: v for k, v in other.items() if isinstance(v, float)}
+                )
             assert found["intervals"].keys() == expected["intervals"].keys()
             for name, estimate in found["intervals"].items():
                 assert estimate == near(expected["intervals"][name]), name

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from segaudit.attribution import IntegratedGradients, Saliency, SegGradCAM
 from segaudit.attribution.adapter import Captum, PytorchGradCAM
 from segaudit.attribution.context import restored
-from segaudit.intervention import GridRegions, Intervention
+from segaudit.intervention import ConstantFill, GridRegions, Intervention
 from segaudit.target import Targets, target_logit
 
-FEW = Intervention(regions=GridRegions([6, 3]), max_batch=7)
+FEW = Intervention(ConstantFill(), GridRegions([6, 3]), max_batch=7)
 
 
 def close(a: Tensor, b: Tensor, relative: float = 1e-5) -> None:
@@ -77,7 +77,7 @@ def test_captum_with_regions_and_the_audits_fill() -> None:
     """Ablation and Shapley values of the audit's own regions, by brute force."""
     model, x = Net(), images()
     targets = uneven_targets(model, x)
-    some = Intervention(regions=GridRegions([4]), max_batch=5)
+    some = Intervention(ConstantFill(), GridRegions([4]), max_batch=5)
     labels = GridRegions([4])(x)[0]
 
     def logit(n: int, removed: list[int]) -> float:
@@ -109,7 +109,7 @@ def test_captum_agrees_with_ours() -> None:
     targets = uneven_targets(model, x)
     close(Captum("captum.attr.Saliency", channels="abs_max")(model, x, targets), Saliency()(model, x, targets))
     theirs = Captum("captum.attr.IntegratedGradients", call={"n_steps": 8, "method": "gausslegendre"})
-    close(theirs(model, x, targets), IntegratedGradients(8)(model, x, targets))
+    close(theirs(model, x, targets, intervention=FEW), IntegratedGradients(8)(model, x, targets))
 
 
 @pytest.mark.parametrize("name", ["LayerGradCam", "LayerDeepLift", "LayerIntegratedGradients", "GuidedGradCam"])
@@ -204,9 +204,10 @@ def test_deep_lift_where_one_relu_is_used_several_times() -> None:
     zero = torch.arange(4)
     targets = Targets(zero, zero % 2, torch.rand(4, 12, 10) > 0.5)
     before = state_of(model)
-    maps = Captum()(model, x, targets)
+    maps = Captum()(model, x, targets, intervention=FEW)
     quiet = {"nt_samples": 2, "stdevs": 1e-12}
-    smooth = Captum("captum.attr.NoiseTunnel", {"attribution_method": "captum.attr.DeepLift"}, quiet)(model, x, targets)
+    noisy = Captum("captum.attr.NoiseTunnel", {"attribution_method": "captum.attr.DeepLift"}, quiet)
+    smooth = noisy(model, x, targets, intervention=FEW)
     close(smooth, maps, 1e-4)
     assert differences(before, state_of(model)) == []
     assert dict(model.named_modules()).keys() == dict(Residual().named_modules()).keys()

@@ -66,7 +66,7 @@ def test_occlusion_is_the_slow_loop(window: int, stride: int, classes: int) -> N
 def test_occlusion_of_signals_and_volumes_is_the_slow_loop(dims: int, size: tuple[int, ...]) -> None:
     model, x = Net(dims=dims), images(size=size)
     targets = uneven_targets(model, x)
-    maps = Occlusion(4, 3)(model, x, targets)
+    maps = Occlusion(4, 3)(model, x, targets, intervention=Intervention(ConstantFill()))
     close(maps, slow_occlusion(model, x, targets, 4, 3, torch.zeros_like(x)), 2e-5)
 
 
@@ -102,7 +102,7 @@ def test_occlusion_of_a_threshold_is_known() -> None:
 def test_a_window_larger_than_the_image_removes_all_of_it() -> None:
     model, x = Net(), images()
     targets = uneven_targets(model, x)
-    maps = Occlusion(99, 99)(model, x, targets)
+    maps = Occlusion(99, 99)(model, x, targets, intervention=Intervention(ConstantFill()))
     for n in range(len(targets)):
         b = int(targets.image_index[n])
         fall = 1 - score(model, torch.zeros_like(x[b]), targets, n) / score(model, x[b], targets, n)

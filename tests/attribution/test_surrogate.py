@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from segaudit import noise
 from segaudit.attribution import LIME, Explainer, KernelSHAP
 from segaudit.attribution.surrogate import _kernel
-from segaudit.intervention import GridRegions, Intervention, MeanFill, Regions, SuperpixelRegions
+from segaudit.intervention import ConstantFill, GridRegions, Intervention, MeanFill, Regions, SuperpixelRegions
 from segaudit.target import Targets
 
 
@@ -151,7 +151,7 @@ def additive(regions: Regions, x: Tensor) -> tuple[nn.Module, Targets, Tensor]:
 def test_an_additive_score_gives_each_region_its_own_weight(explainer: Explainer) -> None:
     x, regions = torch.ones(1, 1, 24, 20), GridRegions([100])
     model, targets, expected = additive(regions, x)
-    maps = explainer(model, x, targets, intervention=Intervention(regions=regions))
+    maps = explainer(model, x, targets, intervention=Intervention(ConstantFill(), regions))
     torch.testing.assert_close(maps[0], expected, rtol=0, atol=2e-5 * float(expected.max()))
 
 

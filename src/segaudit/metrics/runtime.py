@@ -28,6 +28,7 @@ class Forwards(TargetMean):
 
     higher_is_better = False
     plot_lower_bound = 0.0
+    plot_upper_bound = None
 
     def update(self, forwards: Tensor) -> None:
         """Add forward-equivalents ``(N,)``."""

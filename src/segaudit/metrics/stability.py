@@ -37,6 +37,7 @@ class MaxSensitivity(TargetMean):
 
     higher_is_better = False
     plot_lower_bound = 0.0
+    plot_upper_bound = None
 
     def update(self, attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor) -> None:
         """Add maps ``(N, *S)``, their perturbed versions ``(N, P, *S)`` and which pairs count ``(N, P)``."""
