@@ -255,6 +255,15 @@ def test_explainers_are_listed_a_line_each(capsys):
         main(["explainers", "nix"])
 
 
+def test_a_reader_that_has_enough_is_no_error():
+    with subprocess.Popen(
+        [sys.executable, "-m", "src.cli", "scores"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True
+    ) as process:
+        process.stdout.close()  # as `head` does
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
 def test_scores_are_listed_a_line_each(capsys):
     main(["scores"])
     lines = capsys.readouterr().out.splitlines()

@@ -37,10 +37,9 @@ def main(args: ArgsType = None) -> None:
     warnings.filterwarnings("ignore", message=".*treespec.*")
     words = sys.argv[1:] if args is None else args
     try:
-        if isinstance(words, list) and words[:1] == ["explainers"]:
-            return _explainers(words[1:])
-        if isinstance(words, list) and words[:1] == ["scores"]:
-            return _scores(words[1:])
+        if isinstance(words, list) and words[:1] in (["explainers"], ["scores"]):
+            (_explainers if words[0] == "explainers" else _scores)(words[1:])
+            return sys.stdout.flush()
         LightningCLI(
             LightningModule,
             LightningDataModule,
@@ -53,6 +52,8 @@ def main(args: ArgsType = None) -> None:
             trainer_defaults={"callbacks": segaudit.callbacks.MaskWriter()},
             args=args,
         )
+    except BrokenPipeError:  # `segaudit scores | head` has read enough; nothing is left to flush at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, FileNotFoundError, MisconfigurationException) as error:
         sentence = _sentence(error)
         if os.environ.get("SEGAUDIT_TRACEBACK") or not sentence:
