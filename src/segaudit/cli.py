@@ -39,7 +39,8 @@ def main(args: ArgsType = None) -> None:
     try:
         if isinstance(words, list) and words[:1] in (["explainers"], ["scores"]):
             (_explainers if words[0] == "explainers" else _scores)(words[1:])
-            return sys.stdout.flush()
+            sys.stdout.flush()
+            return
         LightningCLI(
             LightningModule,
             LightningDataModule,
