@@ -212,7 +212,7 @@ EXPLAINERS: list[tuple[Explainer, int]] = [
 
 @pytest.mark.parametrize(("explainer", "forwards"), EXPLAINERS, ids=[e.name for e, _ in EXPLAINERS])
 def test_a_sweep_of_many_classes_costs_the_forwards_of_one(explainer: Explainer, forwards: int) -> None:
-    x, intervention = images(), Intervention(regions=GridRegions([4, 9]), max_batch=5)
+    x, intervention = images(), Intervention(ConstantFill(), GridRegions([4, 9]), max_batch=5)
     every = TargetSelector(min_area=0, max_per_image=9)(logits_of(Net(), x))
     one, few = every[every.position == 0], uneven_targets(Net(), x)
     assert len(every) > len(one) == len(x)

@@ -40,4 +40,4 @@ def test_wandb_offline_gets_pictures_a_table_and_scalars(tmp_path):
     table = json.loads(newest.read_text())
     assert table["columns"][0] == "explainer"
     assert {row[0] for row in table["data"]} >= {"dea", "random", "target_mask"}
-    assert torch.tensor([row[1:] for row in table["data"]]).shape == (7, 9)
+    assert torch.tensor([row[1:] for row in table["data"]]).shape == (7, 10)

@@ -60,9 +60,9 @@ def test_the_program_understands(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     words = shlex.split(command.replace("python -m src.cli", "segaudit", 1))[1:]
     verb, options = words[0], words[1:]
-    if verb == "explainers":
-        assert main(words) is None
-        assert "dea" in capsys.readouterr().out
+    if verb in ("explainers", "scores"):
+        assert main([word if word != "<name>" else "road" for word in words]) is None
+        assert ("dea" if verb == "explainers" else "road") in capsys.readouterr().out
         return
     assert verb in VERBS
     folders = {yaml.safe_load(path.read_text())["trainer"]["default_root_dir"] for path in ROOT.glob("configs/*.yaml")}
