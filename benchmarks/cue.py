@@ -15,6 +15,7 @@ from models import NETWORKS, batches, datamodule, trained
 from segaudit import Auditor, Intervention, TargetSelector
 from segaudit.attribution import DEA, LIME, AblationCAM, Explainer, IntegratedGradients, KernelSHAP, ScoreCAM
 from segaudit.attribution.catalogue import catalogue
+from segaudit.intervention import ConstantFill
 
 #: Cheaper than by default; the rest as it is.
 OWN: dict[str, Explainer] = {
@@ -42,7 +43,10 @@ def main() -> None:
         else:
             del explainers["attention_rollout"]
         auditor = Auditor(
-            explainers, ["cue_mass", "cue_effect"], TargetSelector(classes=[1, 2, 3]), Intervention(max_batch=32)
+            explainers,
+            ["cue_mass", "cue_effect"],
+            TargetSelector(classes=[1, 2, 3]),
+            Intervention(ConstantFill(), max_batch=32),  # removes these scenes whole
         )
         seen = 0
         for batch in batches(datamodule("planted", "")):

@@ -53,8 +53,8 @@ EXPLAINERS: dict[str, Explainer] = {
     "target_mask": TargetMask(),
 }
 CONTROLS = ("random", "target_mask")
-#: "usual" is the default; the others see only the scores that fill pixels.
-FILLS: dict[str, Fill | None] = {"usual": None, "zero": ConstantFill(), "mean": MeanFill(), "noise": NoiseFill()}
+#: "usual" removes these scenes whole (docs/fills.md); the others see only the scores that fill pixels.
+FILLS: dict[str, Fill | None] = {"usual": ConstantFill(), "range": None, "mean": MeanFill(), "noise": NoiseFill()}
 FILLED = ("faithfulness", "leakage", "subset", "calibration", "cue")
 SELECTOR = TargetSelector(min_area=0.005, max_per_image=1, classes=[1, 2, 3])
 
