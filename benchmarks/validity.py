@@ -75,7 +75,7 @@ def train(arguments: argparse.Namespace) -> None:
     held_out, folder = scenes(), Path(arguments.folder)
     folder.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
-        for strength in EPOCHS:
+        for strength in arguments.strengths:
             path, started = folder / f"s{strength}_seed{seed}.pt", time.perf_counter()
             if path.exists():
                 continue
@@ -134,7 +134,8 @@ def audit(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.folder)
     held_out, changed = scenes(), [scenes(shift) for shift in (1, 2)]
     told = {name: of[: arguments.images] for name, of in held_out.items()}
-    for path in sorted(folder.glob("s*_seed?.pt")):
+    paths = [folder / f"s{strength}_seed{seed}.pt" for strength in arguments.strengths for seed in arguments.seeds]
+    for path in filter(Path.exists, paths):
         name, kept, model = path.stem, torch.load(path, weights_only=True), network("unet", "planted").eval()
         model.load_state_dict(kept["weights"])
         falls = torch.cat([reliance(model, held_out["image"], other["image"], SELECTOR) for other in changed])
@@ -305,7 +306,9 @@ def main() -> None:
         one.set_defaults(run=verb)
         if verb is train:
             one.add_argument("--iou", type=float, default=0.74, help="that all models should have")
+        if verb in (train, audit):
             one.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+            one.add_argument("--strengths", type=float, nargs="+", choices=list(EPOCHS), default=list(EPOCHS))
         if verb is audit:
             one.add_argument("--images", type=int, default=24)
         if verb is report:
