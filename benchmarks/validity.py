@@ -140,13 +140,13 @@ def audit(arguments: argparse.Namespace) -> None:
         model.load_state_dict(kept["weights"])
         falls = torch.cat([reliance(model, held_out["image"], other["image"], SELECTOR) for other in changed])
         shifted = mean_iou(model, scenes(shortcut=0.0))
-        for fill, one in FILLS.items():
+        for fill in arguments.fills:
             out, started = folder / f"audit_{name}_{fill}.json", time.perf_counter()
             if out.exists():
                 continue
             metrics = [e.name for e in catalogue() if e.name != "seconds" and (fill == "usual" or e.family in FILLED)]
             auditor = Auditor(
-                EXPLAINERS, metrics, SELECTOR, Intervention(one, SuperpixelRegions([24, 64]), steps=12, max_batch=64)
+                EXPLAINERS, metrics, SELECTOR, Intervention(FILLS[fill], SuperpixelRegions([24, 64]), steps=12, max_batch=64)
             )
             for start in range(0, arguments.images if fill == "usual" else arguments.images // 2, 8):
                 part = {key: of[start : start + 8] for key, of in told.items()}
@@ -310,7 +310,8 @@ def main() -> None:
             one.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
             one.add_argument("--strengths", type=float, nargs="+", choices=list(EPOCHS), default=list(EPOCHS))
         if verb is audit:
-            one.add_argument("--images", type=int, default=24)
+            one.add_argument("--images", type=int, default=16)
+            one.add_argument("--fills", nargs="+", choices=list(FILLS), default=list(FILLS))
         if verb is report:
             one.add_argument("--out", default="docs/validity")
     arguments = parser.parse_args()
