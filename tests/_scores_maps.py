@@ -72,7 +72,7 @@ def slow_gini(a: np.ndarray) -> float:
 
 def slow_entropy(a: np.ndarray) -> float:
     v = slow_sizes(a)
-    return -sum(x / sum(v) * math.log(x / sum(v)) for x in v if x) / math.log(len(v)) if v else NAN
+    return -sum(x / sum(v) * math.log(x / sum(v)) for x in v if x) / math.log(len(v)) if len(v) > 1 else NAN
 
 
 def slow_sensitivity(a: np.ndarray, perturbed: np.ndarray, kept: np.ndarray) -> float:
@@ -84,7 +84,7 @@ def slow_sensitivity(a: np.ndarray, perturbed: np.ndarray, kept: np.ndarray) -> 
                 return NAN
             change = math.sqrt(sum((v - w) ** 2 for v, w in zip(first, other, strict=True)))
             found.append(change / math.sqrt(sum(v * v for v in first)))
-    return max(found) if found else NAN
+    return max(found) if found and max(found) <= torch.finfo(torch.float32).max else NAN
 
 
 def slow_overlap(a: np.ndarray, perturbed: np.ndarray, kept: np.ndarray, k: float = 0.1) -> float:

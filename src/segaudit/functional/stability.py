@@ -70,8 +70,8 @@ def max_sensitivity(attribution: Tensor, perturbed_attribution: Tensor, kept: Te
     first, others = first / largest, others / largest[:, None]
     change = (others - first[:, None]).norm(dim=2) / first.norm(dim=1, keepdim=True)
     # Not nanmax over the kept: a kept pair whose change is undefined must show.
-    worst: Tensor = change.where(kept, 0.0).amax(dim=1)
-    return worst.where(kept.any(dim=1) & worst.isfinite() & first.isfinite().all(dim=1), torch.nan).float()
+    worst: Tensor = change.where(kept, 0.0).amax(dim=1).float()  # a change beyond single precision is none to report
+    return worst.where(kept.any(dim=1) & worst.isfinite() & first.isfinite().all(dim=1), torch.nan)
 
 
 def topk_overlap(attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor, k: float = 0.1) -> Tensor:
