@@ -94,22 +94,8 @@ def test_the_values_of_a_curve_are_those_of_pixel_flipping() -> None:
     with attribution_context(net):
         probe = Probe(net, x, targets, Intervention(MeanFill(), steps=12))
         curve, score = probe.deletion_curve(maps), probe.score
-    for n, b in enumerate(targets.image_index.tolist()):
-        one = x[b : b + 1].numpy()
-        filled = MeanFill()(x[b : b + 1]).numpy().reshape(1, -1)
-        theirs = PixelFlipping(
-            features_in_step=1,
-            perturb_baseline="black",
-            perturb_func=partial(_fill_in, filled),
-            disable_warnings=True,
-            normalise=False,
-        )
-        (values,) = theirs.evaluate_batch(
-            model=PyTorchModel(ScoreOf(net, targets[torch.tensor([n])]).eval(), softmax=False, channel_first=True),
-            x_batch=one,
-            y_batch=np.array([1]),
-            a_batch=maps[n][None, None].numpy(),
-        )
+    for n in range(len(targets)):
+        values = of_quantus(PixelFlipping, net, x, targets, maps, n, features_in_step=1)
         counts = (curve.fractions[n] * 48).round().long().tolist()
         expected = [float(values[count - 1]) / float(score[n]) for count in counts[1:]]
         assert curve.values[n, 1:].tolist() == pytest.approx(expected, abs=1e-5)
@@ -123,28 +109,28 @@ def test_patches_are_filled_in_the_order_of_region_perturbation() -> None:
     with attribution_context(net):
         probe = Probe(net, x, targets, Intervention(MeanFill(), steps=15, units=GridRegions([16])))
         curve, score = probe.deletion_curve(maps), probe.score
-    for n, b in enumerate(targets.image_index.tolist()):
-        filled = MeanFill()(x[b : b + 1]).numpy().reshape(1, -1)
-        theirs = RegionPerturbation(
-            patch_size=2,
-            regions_evaluation=16,
-            perturb_baseline="black",
-            perturb_func=partial(_fill_in, filled),
-            disable_warnings=True,
-            normalise=False,
-        )
-        (values,) = theirs.evaluate_batch(
-            model=PyTorchModel(ScoreOf(net, targets[torch.tensor([n])]).eval(), softmax=False, channel_first=True),
-            x_batch=x[b : b + 1].numpy(),
-            y_batch=np.array([1]),
-            a_batch=maps[n][None, None].numpy(),
-        )
+    for n in range(len(targets)):
+        values = of_quantus(RegionPerturbation, net, x, targets, maps, n, patch_size=2, regions_evaluation=16)
         counts = (curve.fractions[n] * 16).round().long().tolist()
         assert len(set(counts)) > 10
         # Quantus gives the falls, after each patch.
         falls = [0.0, *map(float, values)]
         expected = [1 - falls[count] / float(score[n]) for count in counts]
         assert curve.values[n].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def of_quantus(metric: Any, net: nn.Module, x: Tensor, targets: Targets, maps: Tensor, n: int, **arguments: int) -> Any:
+    """What one of Quantus' metrics gives for a target, with the mean colour as the fill."""
+    b = int(targets.image_index[n])
+    filled = MeanFill()(x[b : b + 1]).numpy().reshape(1, -1)
+    fill = {"perturb_baseline": "black", "perturb_func": partial(_fill_in, filled)}
+    (values,) = metric(**fill, disable_warnings=True, normalise=False, **arguments).evaluate_batch(
+        model=PyTorchModel(ScoreOf(net, targets[torch.tensor([n])]).eval(), softmax=False, channel_first=True),
+        x_batch=x[b : b + 1].numpy(),
+        y_batch=np.array([1]),
+        a_batch=maps[n][None, None].numpy(),
+    )
+    return values
 
 
 def _fill_in(filled: Any, arr: Any, indices: Any, **_: Any) -> Any:
