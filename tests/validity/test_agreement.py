@@ -16,9 +16,9 @@ EXPLAINERS, SCORES = ("dea", "saliency", "random", "target_mask"), ("road", "iro
 def random_audit(seed: int, targets: int = 3) -> list[dict]:
     draw = random.Random(seed)
     return [
-        {"explainer": explainer, "area": draw.random(), **{score: draw.random() for score in SCORES}}
+        {"sample_id": str(k), "explainer": explainer, "area": draw.random(), **{score: draw.random() for score in SCORES}}
         for explainer in EXPLAINERS
-        for _ in range(targets)
+        for k in range(targets)
     ]
 
 

@@ -27,8 +27,8 @@ def test_a_score_that_follows_the_truth_one_against_it_and_one_that_is_constant(
     truth = {f"m{k}": k / 10 for k in range(10)}
     audits = {
         m: [
-            {"explainer": "dea", "cue_mass": t**2, "leakage": 1 - t, "flat": 0.3, "area": t},
-            {"explainer": "dea", "cue_mass": t**2 + 0.01, "leakage": NAN, "flat": 0.3, "area": t},
+            {"sample_id": "0", "explainer": "dea", "cue_mass": t**2, "leakage": 1 - t, "flat": 0.3, "area": t},
+            {"sample_id": "0", "explainer": "dea", "cue_mass": t**2 + 0.01, "leakage": NAN, "flat": 0.3, "area": t},
         ]
         for m, t in truth.items()
     }

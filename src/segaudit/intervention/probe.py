@@ -11,7 +11,7 @@ from segaudit.functional.faithfulness import MIN_SCORE
 from segaudit.intervention.bill import Bill, Meter, now
 from segaudit.intervention.curve import Curve, trace
 from segaudit.intervention.fill import Fill, RangeFill
-from segaudit.intervention.rank import pixel_ranks, region_ranks
+from segaudit.intervention.rank import nearest, pixel_ranks, unit_ranks
 from segaudit.intervention.region import Regions, SuperpixelRegions
 from segaudit.output import logits_of
 from segaudit.target import Targets, rounds, target_score
@@ -315,10 +315,8 @@ class Probe:
             return pixel_ranks(attribution), lambda counts: counts
         units = self.intervention.units
         (labels,) = self.once("units", lambda: units(self.images))
-        place, sizes = region_ranks(attribution, labels[self.targets.image_index])
-        # Numbers of pixels at which a unit begins or the last one ends, (N, U + 1).
-        whole = torch.cat([torch.zeros_like(sizes[:, :1]), sizes.cumsum(dim=1)], dim=1)
-        return whole.gather(1, place.flatten(1)).view(place.shape), lambda counts: _nearest(counts, whole)
+        ranks, whole = unit_ranks(attribution, labels[self.targets.image_index])
+        return ranks, lambda counts: nearest(counts, whole)
 
     def _curve(
         self,
@@ -393,10 +391,3 @@ def forward(model: nn.Module, images: Tensor, max_batch: int) -> Tensor:
 def _coarse(scores: Tensor) -> Tensor:
     """Scores on a grid: rounding errors, which change with the batch, must not decide which is the lowest."""
     return (scores * 1000).round()
-
-
-def _nearest(counts: Tensor, whole: Tensor) -> Tensor:
-    """Of the ascending numbers ``whole`` ``(N, U + 1)``, the nearest to each of ``counts`` ``(N, M)``; the lower of two."""
-    after = torch.searchsorted(whole, counts.contiguous()).clamp(1, whole.shape[1] - 1)
-    low, high = whole.gather(1, after - 1), whole.gather(1, after)
-    return low.where(counts - low <= high - counts, high)

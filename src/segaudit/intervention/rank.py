@@ -36,6 +36,26 @@ def region_ranks(attribution: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return _places(order).gather(1, labels.flatten(1)).view(labels.shape), sizes.gather(1, order).long()
 
 
+def unit_ranks(attribution: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Ranks ``(N, *S)`` in pixels, one for all of a region, and the numbers of pixels in whole regions ``(N, R + 1)``.
+
+    Example:
+        >>> unit_ranks(torch.tensor([[0.5, 2.0, 0.5]]), torch.tensor([[0, 1, 1]]))
+        (tensor([[2, 0, 0]]), tensor([[0, 2, 3]]))
+
+    """
+    place, sizes = region_ranks(attribution, labels)
+    whole = torch.cat([torch.zeros_like(sizes[:, :1]), sizes.cumsum(dim=1)], dim=1)
+    return whole.gather(1, place.flatten(1)).view(place.shape), whole
+
+
+def nearest(counts: Tensor, whole: Tensor) -> Tensor:
+    """Of the ascending numbers ``whole`` ``(N, R + 1)``, the nearest to each of ``counts`` ``(N, M)``; the lower of two."""
+    after = torch.searchsorted(whole, counts.contiguous()).clamp(1, whole.shape[1] - 1)
+    low, high = whole.gather(1, after - 1), whole.gather(1, after)
+    return low.where(counts - low <= high - counts, high)
+
+
 def region_sums(attribution: Tensor, labels: Tensor, regions: int) -> tuple[Tensor, Tensor]:
     """Sum of each map ``(N, *S)`` over each of its regions, and the region's pixels: ``(N, R)`` float64 each."""
     values, flat = attribution.flatten(1).double(), labels.flatten(1)

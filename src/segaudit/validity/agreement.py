@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -26,7 +27,8 @@ def explainer_agreement(audits: Sequence[Records]) -> dict[str, float]:
         ValueError: if there are fewer than two audits.
 
     Example:
-        >>> one = [{"explainer": name, "road": v} for name, v in {"dea": 0.9, "saliency": 0.4, "random": 0.0}.items()]
+        >>> found = {"dea": 0.9, "saliency": 0.4, "random": 0.0}
+        >>> one = [{"sample_id": "0", "explainer": name, "road": v} for name, v in found.items()]
         >>> explainer_agreement([one, [dict(row, road=row["road"] ** 2) for row in one]])
         {'road': 1.0}
 
@@ -62,7 +64,7 @@ def score_agreement(audits: Mapping[str, Records], explainers: Sequence[str]) ->
     }
 
 
-def _alike(a: dict[tuple[str, str], float], b: dict[tuple[str, str], float], score: str) -> float:
+def _alike(a: dict[tuple[Any, ...], float], b: dict[tuple[Any, ...], float], score: str) -> float:
     shared = [key for key in a if key[1] == score and key in b]
     return _correlation([a[key] for key in shared], [b[key] for key in shared])
 

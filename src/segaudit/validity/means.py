@@ -1,17 +1,10 @@
 """Means of records, by explainer and score."""
 
-import math
+from typing import Any
 
-from segaudit.statistics import Records
+from segaudit.statistics import Records, summary
 
 
-def means(records: Records) -> dict[tuple[str, str], float]:
+def means(records: Records) -> dict[tuple[Any, ...], float]:
     """Mean of every score over the targets that have it, by explainer and score; NaN where none has."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for row in records:
-        for score, value in row.items():
-            if isinstance(value, float) and score != "area":
-                scored = found.setdefault((row["explainer"], score), [])
-                if not math.isnan(value):
-                    scored.append(value)
-    return {key: math.fsum(scored) / len(scored) if scored else math.nan for key, scored in found.items()}
+    return {key: estimate.mean for key, estimate in summary(records, draws=1).items()}

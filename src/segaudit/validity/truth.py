@@ -45,7 +45,8 @@ def validity(audits: Mapping[str, Records], truth: Mapping[str, float], cheats: 
         ValueError: if a model has no truth, or a cheat was not audited.
 
     Example:
-        >>> audits = {m: [{"explainer": "dea", "cue_mass": v}] for m, v in {"a": 0.1, "b": 0.2, "c": 0.5}.items()}
+        >>> found = {"a": 0.1, "b": 0.2, "c": 0.5}
+        >>> audits = {m: [{"sample_id": "0", "explainer": "dea", "cue_mass": v}] for m, v in found.items()}
         >>> (row,) = validity(audits, {"a": 0.0, "b": 0.3, "c": 0.9}, cheats=["c"])
         >>> row.correlation.value, row.separation.value
         (1.0, 1.0)
