@@ -5,7 +5,8 @@ if __name__ == "callbacks":
         "import these as `segaudit.callbacks`, not `callbacks`: a second copy of the classes would break isinstance checks."
     )
 
-from segaudit.callbacks.audit import AttributionAudit, Sample
+from segaudit.callbacks.audit import AttributionAudit
 from segaudit.callbacks.prediction import MaskWriter
+from segaudit.sample import Sample
 
 __all__ = ["AttributionAudit", "MaskWriter", "Sample"]

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import lcm
 from pathlib import Path
 from typing import Any
@@ -25,27 +24,10 @@ from segaudit.attribution.context import isolate_rng
 from segaudit.auditor import DEFAULT_EXPLAINERS, DEFAULT_METRICS, Auditor
 from segaudit.callbacks.panels import log_picture, log_table
 from segaudit.intervention import Intervention, Perturbation
-from segaudit.report import Panel, draw_panels, score_table
+from segaudit.report import AuditFolder, Panel, draw_panels, score_table
 from segaudit.report.picture import first_targets
+from segaudit.sample import Sample, unpack
 from segaudit.target import TargetSelector
-
-
-@dataclass
-class Sample:
-    """What an audit takes from a batch.
-
-    Attributes:
-        images: ``(B, channels, *S)``, as the model takes them.
-        masks: class indices ``(B, *S)``, or None.
-        ids: a name for each image, or None.
-        cues: planted cues ``(B, *S)``, or None.
-
-    """
-
-    images: Tensor
-    masks: Tensor | None = None
-    ids: Sequence[Any] | None = None
-    cues: Tensor | None = None
 
 
 class AttributionAudit(Callback):
@@ -113,6 +95,10 @@ class AttributionAudit(Callback):
         self.prefix = prefix
         #: Scores of the last audit, as :meth:`Auditor.compute` names them.
         self.values: dict[str, Tensor] = {}
+        #: What `segaudit audit` keeps and writes; None in training, where an audit is small.
+        self.whole: AuditFolder | None = None
+        #: How many images a whole audit has; None for all.
+        self.whole_images: int | None = None
         self._title = ""
         self._folder: Path | None = None
         self._fresh = False
@@ -129,15 +115,10 @@ class AttributionAudit(Callback):
         Understands ``(images, masks, ...)``, a lone tensor, and mappings with the keys ``image`` or ``images``, ``mask``,
         ``masks``, ``label`` or ``labels``, ``id`` and ``cue``.
         """
-        if isinstance(batch, Mapping):
-            images = _first(batch, "image", "images", "pixel_values")
-            masks = _first(batch, "mask", "masks", "label", "labels")
-            if isinstance(images, Tensor):
-                return Sample(images, masks, batch.get("id"), batch.get("cue"))
-        elif isinstance(batch, Tensor):
-            return Sample(batch)
-        elif isinstance(batch, Sequence) and batch and isinstance(batch[0], Tensor):
-            return Sample(batch[0], batch[1] if len(batch) > 1 else None)
+        try:
+            return unpack(batch)
+        except ValueError:
+            pass
         raise MisconfigurationException(
             f"AttributionAudit finds no images in a batch of the type {type(batch).__name__}: subclass it and override "
             "unpack(batch), which returns segaudit.callbacks.Sample(images, masks)."
@@ -208,6 +189,8 @@ class AttributionAudit(Callback):
             panels = self._walk(trainer, pl_module, _loader(loaders), started, budget)
             self.values = self.auditor.compute()
             records = self.auditor.records()
+            if self.whole is not None:
+                self.whole.gather()
             folder = trainer.log_dir  # asks all ranks
             self._title = f"{self.prefix}: epoch {trainer.current_epoch}, {time.perf_counter() - started:.1f} s"
             self._fresh = True
@@ -223,34 +206,45 @@ class AttributionAudit(Callback):
     ) -> list[Panel]:
         """Audit this rank's share of the images, in step with the other ranks."""
         dataset, collate = _dataset(loader)
-        generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(len(dataset), generator=generator)[: self.max_images].tolist()
-        step = self.batch_size * trainer.world_size
+        order = self._order(len(dataset))
+        # An image belongs to one rank whatever the sampler would pad, and to one block however many ranks there are, unless
+        # there are so few images that some rank would have none.
+        block = min(self.batch_size, max(1, -(-len(order) // trainer.world_size)))
+        starts = range(0, len(order), block)
         panels: list[Panel] = []
         bar = tqdm(
             total=len(order),
             desc="Audit",
             unit="image",
-            leave=False,
+            leave=self.whole is not None,
             disable=trainer.progress_bar_callback is None or not trainer.is_global_zero,
         )
         with bar:
-            for start in range(0, len(order), step):
-                # An image belongs to one rank whatever the sampler would pad.
-                mine = order[start : start + step][trainer.global_rank :: trainer.world_size]
-                if mine:
+            for turn in range(0, len(starts), trainer.world_size):
+                these = starts[turn : turn + trainer.world_size]
+                if trainer.global_rank < len(these):
+                    start = these[trainer.global_rank]
+                    mine = order[start : start + block]
                     batch = collate([dataset[i] for i in mine])
                     batch = trainer.precision_plugin.convert_input(batch)
                     batch = pl_module._on_before_batch_transfer(batch, 0)  # a data module's hook goes first
                     sample = self.unpack(trainer.strategy.batch_to_device(batch, pl_module.device, 0))
                     ids = mine if sample.ids is None else sample.ids
                     audited = self.auditor.update(pl_module, sample.images, sample.masks, ids, sample.cues)
+                    if self.whole is not None:
+                        self.whole.add(start, audited)
                     panels += first_targets(audited, self.panels - len(panels))
-                bar.update(min(step, len(order) - start))
+                bar.update(min(block * len(these), len(order) - these[0]))
                 spent = budget is not None and time.perf_counter() - started >= budget
                 if trainer.strategy.reduce_boolean_decision(spent, all=False) or trainer.fast_dev_run:  # type: ignore[attr-defined]
                     break
         return panels
+
+    def _order(self, images: int) -> list[int]:
+        """Which images are audited, always in the same order."""
+        most = self.max_images if self.whole is None else self.whole_images
+        generator = torch.Generator().manual_seed(self.seed)
+        return torch.randperm(images, generator=generator)[:most].tolist()
 
     def _write(
         self,
@@ -261,6 +255,8 @@ class AttributionAudit(Callback):
         panels: list[Panel],
     ) -> None:
         names = _class_names(trainer, pl_module)
+        if self.whole is not None:
+            return  # Trainer.audit writes it
         step = trainer.global_step
         when = {"epoch": trainer.current_epoch, "step": step}
         rows = [when | {"class": _name(names, row["class_index"])} | row for row in records]
@@ -323,10 +319,6 @@ def _dataset(loader: Any) -> tuple[Any, Any]:
 def _class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
     datamodule = getattr(trainer, "datamodule", None)
     return list(getattr(pl_module, "class_names", None) or getattr(datamodule, "class_names", None) or [])
-
-
-def _first(batch: Mapping[str, Any], *keys: str) -> Any:
-    return next((batch[key] for key in keys if key in batch), None)
 
 
 def _name(names: Sequence[str], index: int) -> str:

@@ -23,7 +23,7 @@ from segaudit.intervention.regional import region_effects, region_means
 from segaudit.intervention.subset import random_subsets, region_deletion_curve, subset_effects, subset_sums
 from segaudit.metrics import TargetMean
 from segaudit.names import resolve_named
-from segaudit.output import predict
+from segaudit.output import class_logits, predict
 from segaudit.reasons import partial_reasons, reasons
 from segaudit.statistics import Estimate, summary
 from segaudit.target import Targets, TargetSelector
@@ -66,6 +66,8 @@ class AuditedBatch:
         attributions: map ``(N, *S)`` by explainer.
         scores: value ``(N,)`` by explainer and score; under the key ``""`` what does not depend on an explainer.
         reasons: by explainer, why a score of each target is missing; empty where none is.
+        classes: how many there are.
+        evidence: what the scores were computed from, by explainer and name; under ``""`` what all explainers share.
 
     """
 
@@ -77,6 +79,29 @@ class AuditedBatch:
     attributions: dict[str, Tensor] = field(default_factory=dict)
     scores: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     reasons: dict[str, list[str]] = field(default_factory=dict)
+    classes: int = 0
+    evidence: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def records(self) -> list[dict[str, Any]]:
+        """One row per (target, explainer): ids, class, area, every score, the reason where there is none."""
+        targets = self.targets
+        places = list(zip(targets.image_index.tolist(), targets.class_index.tolist(), targets.area.tolist(), strict=True))
+        shared = {name: values.tolist() for name, values in self.scores.get("", {}).items()}
+        rows = []
+        for explainer in self.attributions:
+            scores = shared | {name: values.tolist() for name, values in self.scores.get(explainer, {}).items()}
+            rows += [
+                {
+                    "sample_id": self.sample_ids[image],
+                    "class_index": class_index,
+                    "area": area,
+                    "explainer": explainer,
+                    **{name: values[n] for name, values in scores.items()},
+                    "reason": self.reasons[explainer][n],
+                }
+                for n, (image, class_index, area) in enumerate(places)
+            ]
+        return rows
 
 
 class Auditor:
@@ -116,7 +141,7 @@ class Auditor:
         self.selector = selector or TargetSelector()
         self.intervention = intervention or Intervention()
         self.perturbations = list(perturbations) if perturbations is not None else [GaussianNoise(), Brightness()]
-        shared = {name: metric for name, metric in named.items() if _evidence_of(name, metric) <= _SHARED}
+        shared = {name: metric for name, metric in named.items() if is_shared(metric)}
         each = {name: metric for name, metric in named.items() if name not in shared}
         self._needed = set().union(*(_evidence_of(name, metric) for name, metric in named.items()))
         if not self.perturbations and {"perturbed_attribution", "kept"} & self._needed:
@@ -169,16 +194,17 @@ class Auditor:
             logits = forward(model, images, self.intervention.max_batch)
             targets = self.selector(logits, masks)
             probe = Probe(model, images, targets, self.intervention, logits, cues)
-            batch = AuditedBatch(ids, images, predict(logits), masks, targets)
-            evidence = self._collect(probe, batch) if len(targets) else {}
-        for name, found in evidence.items():
+            classes = class_logits(logits).shape[1]
+            batch = AuditedBatch(ids, images, predict(logits), masks, targets, classes=classes)
+            batch.evidence = self._collect(probe, batch) if len(targets) else {}
+        for name, found in batch.evidence.items():
             if name in self._metrics:
                 batch.scores[name] = self._score(self._metrics[name], found)
             if name in self.explainers:
                 partial = partial_reasons(probe, batch.attributions[name], found, batch.scores.get(name, {}))
                 batch.reasons[name] = [why or some for why, some in zip(batch.reasons[name], partial, strict=True)]
         self._images.update(ids)
-        self._records += _rows(batch, self.explainers) if len(targets) else []
+        self._records += batch.records()
         return batch
 
     def compute(self) -> dict[str, Tensor]:
@@ -195,7 +221,7 @@ class Auditor:
                     values[f"{name}/{metric}" if name else metric] = value
         records = self.records()
         first = next(iter(self.explainers))
-        values["images"] = torch.tensor(float(len(set().union(*_gather(self._images)))))
+        values["images"] = torch.tensor(float(len(set().union(*gather(self._images)))))
         values["targets"] = torch.tensor(float(sum(row["explainer"] == first for row in records)))
         for explainer in self.explainers:
             missing = sum(row["explainer"] == explainer and bool(row["reason"]) for row in records)
@@ -207,7 +233,7 @@ class Auditor:
 
         Under a process group every rank must call it; all get all rows.
         """
-        return [row for rows in _gather(self._records) for row in rows]
+        return [row for rows in gather(self._records) for row in rows]
 
     def unscored(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
         """How many targets miss some score, by explainer and reason, in records; a target may have several reasons."""
@@ -227,6 +253,11 @@ class Auditor:
     def directions(self) -> dict[str, bool | None]:
         """Whether higher is better, by score."""
         return dict(self._directions)
+
+    @property
+    def shared(self) -> list[str]:
+        """The scores that do not depend on an explainer."""
+        return [str(name) for name in self._metrics[""]] if "" in self._metrics else []
 
     def _ids(self, images: Tensor, sample_ids: Sequence[Any] | None) -> list[str]:
         if not images.is_floating_point():
@@ -350,6 +381,11 @@ def _evidence_of(name: str, metric: Metric) -> set[str]:
     return {p.name for p in parameters} & (_SHARED | _EACH)
 
 
+def is_shared(metric: Metric) -> bool:
+    """Whether a score does not depend on the explainer."""
+    return _evidence_of(type(metric).__name__, metric) <= _SHARED
+
+
 def _or_nan(values: Tensor, valid: Tensor) -> Tensor:
     return values.where(valid.view(-1, *[1] * (values.ndim - 1)), torch.nan)
 
@@ -358,29 +394,8 @@ def _score_without(probe: Probe, removed: Tensor) -> Tensor:
     return _or_nan(probe.score_without(removed), removed.flatten(1).any(dim=1))
 
 
-def _rows(batch: AuditedBatch, explainers: Mapping[str, Explainer]) -> list[dict[str, Any]]:
-    targets = batch.targets
-    places = list(zip(targets.image_index.tolist(), targets.class_index.tolist(), targets.area.tolist(), strict=True))
-    shared = {name: values.tolist() for name, values in batch.scores.get("", {}).items()}
-    rows = []
-    for explainer in explainers:
-        scores = shared | {name: values.tolist() for name, values in batch.scores.get(explainer, {}).items()}
-        rows += [
-            {
-                "sample_id": batch.sample_ids[image],
-                "class_index": class_index,
-                "area": area,
-                "explainer": explainer,
-                **{name: values[n] for name, values in scores.items()},
-                "reason": batch.reasons[explainer][n],
-            }
-            for n, (image, class_index, area) in enumerate(places)
-        ]
-    return rows
-
-
-def _gather(value: T) -> list[T]:
-    """The value of every rank, in their order."""
+def gather(value: T) -> list[T]:
+    """The value of every rank, in their order; every rank must call it."""
     if not _distributed():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()

@@ -1,12 +1,11 @@
 """The program `segaudit`: Lightning's verbs on the command line, everything chosen in YAML."""
 
+import errno
 import os
 import re
-import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
 
 import segmentation_models_pytorch  # noqa: F401 -- imported, as the next ones are, so that its classes have short names
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -15,10 +14,19 @@ from lightning.pytorch.cli import ArgsType, LightningCLI
 
 import segaudit.callbacks
 import segaudit.data
-import segaudit.metrics.catalogue as score_catalogue
 import segaudit.task
-from segaudit.attribution.catalogue import LEGEND, catalogue, describe
+from segaudit.report import AuditFailedError
 from segaudit.trainer import Trainer
+from segaudit.verbs import VERBS
+
+
+class CLI(LightningCLI):
+    """Lightning's verbs, and `audit`."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Verbs, and the arguments that come from elsewhere."""
+        return LightningCLI.subcommands() | {"audit": {"model", "datamodule"}}
 
 
 def main(args: ArgsType = None) -> None:
@@ -26,8 +34,7 @@ def main(args: ArgsType = None) -> None:
 
     Beside Lightning's verbs there are ``explainers [name]`` and ``scores [name]``, which list them or tell all about one.
 
-    What the user can mend is told in one sentence, with the exit status 1 (2 for the command line itself);
-    ``SEGAUDIT_TRACEBACK=1`` shows where it arose.
+    What the user can mend is told in one sentence, with the exit status 2; ``SEGAUDIT_TRACEBACK=1`` shows where it arose.
 
     Args:
         args: the command line; None stands for that of the process.
@@ -37,11 +44,11 @@ def main(args: ArgsType = None) -> None:
     warnings.filterwarnings("ignore", message=".*treespec.*")
     words = sys.argv[1:] if args is None else args
     try:
-        if isinstance(words, list) and words[:1] in (["explainers"], ["scores"]):
-            (_explainers if words[0] == "explainers" else _scores)(words[1:])
+        if isinstance(words, list) and words and words[0] in VERBS:
+            VERBS[words[0]](words[1:])
             sys.stdout.flush()
             return
-        LightningCLI(
+        CLI(
             LightningModule,
             LightningDataModule,
             subclass_mode_model=True,
@@ -55,39 +62,15 @@ def main(args: ArgsType = None) -> None:
         )
     except BrokenPipeError:  # `segaudit scores | head` has read enough; nothing is left to flush at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, FileNotFoundError, MisconfigurationException) as error:
+    except AuditFailedError as failure:
+        print(f"segaudit: the audit fails. {failure}", file=sys.stderr)
+        sys.exit(3)
+    except (ValueError, OSError, MisconfigurationException) as error:
         sentence = _sentence(error)
         if os.environ.get("SEGAUDIT_TRACEBACK") or not sentence:
             raise
-        sys.exit(f"segaudit: {sentence}\n(SEGAUDIT_TRACEBACK=1 shows where this arose.)")
-
-
-def _explainers(names: list[str]) -> None:
-    """Print a table of all explainers, or what the named ones say of themselves."""
-    if names:
-        print("\n\n".join(describe(name) for name in names))
-        return
-    rows = [("explainer", "family", "passes an image", "what it is")]
-    rows += [(entry.name, entry.family, entry.cost, entry.summary) for entry in catalogue()]
-    _print_columns(rows)
-    print(f"{LEGEND} `segaudit explainers <name>` tells more.")
-
-
-def _scores(names: list[str]) -> None:
-    """Print a table of all scores, or what the named ones say of themselves."""
-    if names:
-        print("\n\n".join(score_catalogue.describe(name) for name in names))
-        return
-    rows = [("score", "family", "better", "range", "what it is")]
-    _print_columns(rows + [(e.name, e.family, e.better, e.range, e.summary) for e in score_catalogue.catalogue()])
-    print("`segaudit scores <name>` tells more.")
-
-
-def _print_columns(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for row in rows:
-        print("  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True)).rstrip()[:width])
+        print(f"segaudit: {sentence}\n(SEGAUDIT_TRACEBACK=1 shows where this arose.)", file=sys.stderr)
+        sys.exit(2)
 
 
 def _sentence(error: Exception) -> str:
@@ -96,6 +79,11 @@ def _sentence(error: Exception) -> str:
     if str(error).startswith("Does not validate"):
         reasons = [x for x in re.findall(r"^ +- (.*)", str(error), re.MULTILINE) if not x.startswith("Expected a")]
         return "; ".join(reasons) or str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return (
+            f"there is no room for {error.filename or 'what should be written'} ({error.strerror}): free some space and run "
+            "this again; what was written before is whole."
+        )
     if not isinstance(error, ValueError):
         return str(error)
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)

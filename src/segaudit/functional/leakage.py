@@ -4,6 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+#: The largest effect, relative to S(x), that counts as none.
+EPSILON = 0.01
+
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
@@ -27,7 +30,7 @@ def off_target_leakage(attribution: Tensor, region: Tensor, tolerance: int = 0) 
 
 
 def unsupported_leakage(
-    attribution: Tensor, region: Tensor, effect_map: Tensor, tolerance: int = 0, epsilon: float = 0.01
+    attribution: Tensor, region: Tensor, effect_map: Tensor, tolerance: int = 0, epsilon: float = EPSILON
 ) -> Tensor:
     """Share of the positive mass that is outside the region and where the model does not look; lower is better.
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from segaudit.functional.leakage import off_target_leakage, unsupported_leakage
+from segaudit.functional.leakage import EPSILON, off_target_leakage, unsupported_leakage
 from segaudit.metrics.base import TargetMean
 
 
@@ -44,7 +44,7 @@ class UnsupportedLeakage(TargetMean):
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
 
-    def __init__(self, tolerance: int = 0, epsilon: float = 0.01, **kwargs: Any) -> None:
+    def __init__(self, tolerance: int = 0, epsilon: float = EPSILON, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tolerance = tolerance
         self.epsilon = epsilon

@@ -14,8 +14,12 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from segaudit.auditor import AuditedBatch
+from segaudit.functional.leakage import EPSILON
 
 Array = npt.NDArray[np.float64]
+
+#: Credit outside the target, by whether the model uses the pixels; told apart by the colour-blind too.
+SUPPORTED, UNSUPPORTED = (0.10, 0.45, 0.90), (0.95, 0.50, 0.05)
 
 _SHOWN = {"deletion_auc": "del", "insertion_auc": "ins", "off_target_leakage": "leak"}
 
@@ -33,6 +37,7 @@ class Panel:
         region: ``(H, W)`` bool.
         attributions: map ``(H, W)`` by explainer.
         scores: value by explainer and score.
+        effect: how far S falls when a pixel's region is filled ``(H, W)``, or None where that was not asked.
 
     """
 
@@ -44,6 +49,7 @@ class Panel:
     region: Tensor
     attributions: dict[str, Tensor]
     scores: dict[str, dict[str, float]]
+    effect: Tensor | None = None
 
 
 def first_targets(batch: AuditedBatch, most: int) -> list[Panel]:
@@ -56,7 +62,7 @@ def first_targets(batch: AuditedBatch, most: int) -> list[Panel]:
     for n, image in enumerate(targets.image_index.tolist()):
         if image not in largest or area[n] > area[largest[image]]:
             largest[image] = n
-    return [_panel(batch, n) for n in list(largest.values())[:most]]
+    return [panel_of(batch, n) for n in list(largest.values())[:most]]
 
 
 def draw_panels(panels: Sequence[Panel], class_names: Sequence[str]) -> npt.NDArray[np.uint8]:
@@ -107,6 +113,33 @@ def draw_panels(panels: Sequence[Panel], class_names: Sequence[str]) -> npt.NDAr
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def draw_leakage(panel: Panel, explainers: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """Draw where credit outside the target goes: to pixels that the model uses (blue), and to others (orange).
+
+    Args:
+        panel: with an effect map.
+        explainers: whose maps, a column each.
+
+    Returns:
+        RGB picture ``(height, width, 3)`` uint8.
+
+    """
+    height, width = panel.region.shape
+    side = 2.2
+    figure = Figure(figsize=(side * len(explainers) * min(1.6, width / height), side + 0.3), dpi=110)
+    canvas = FigureCanvasAgg(figure)
+    image = display_image(panel.image)
+    for axis, name in zip(figure.subplots(1, len(explainers), squeeze=False)[0], explainers, strict=True):
+        axis.imshow(_split(image, panel, panel.attributions[name]))
+        _outline(axis, panel.region)
+        axis.set_title(name.replace("_", " "), fontsize=8)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.tight_layout(pad=0.4)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def display_image(image: Tensor) -> Array:
     """RGB ``(H, W, 3)`` in [0, 1] of an image ``(channels, H, W)`` in unknown units, by its own range."""
     image = image.detach().double().cpu()
@@ -116,7 +149,9 @@ def display_image(image: Tensor) -> Array:
     return shown
 
 
-def _panel(batch: AuditedBatch, n: int) -> Panel:
+def panel_of(batch: AuditedBatch, n: int) -> Panel:
+    """Target ``n`` of a batch, ready to be drawn."""
+    effects = batch.evidence.get("", {}).get("effect_map")
     b = int(batch.targets.image_index[n])
     return Panel(
         sample_id=batch.sample_ids[b],
@@ -129,6 +164,7 @@ def _panel(batch: AuditedBatch, n: int) -> Panel:
         scores={
             name: {score: float(values[n]) for score, values in scores.items()} for name, scores in batch.scores.items()
         },
+        effect=None if effects is None else effects[n].cpu(),
     )
 
 
@@ -139,6 +175,21 @@ def _overlay(image: Array, attribution: Tensor) -> Array:
     grey = 0.7 * image.mean(axis=2, keepdims=True).repeat(3, axis=2) + 0.15
     weight = 0.9 * np.sqrt(heat)[..., None]
     blended: Array = (1 - weight) * grey + weight * matplotlib.colormaps["inferno"](heat)[..., :3]
+    return blended
+
+
+def _split(image: Array, panel: Panel, attribution: Tensor) -> Array:
+    assert panel.effect is not None
+    positive = attribution.double().nan_to_num().clamp_min(0)
+    top = float(torch.quantile(positive.flatten(), 0.995)) or float(positive.max()) or 1.0
+    weight = 0.95 * np.sqrt((positive / top).clamp(0, 1).numpy())[..., None]
+    outside = ~panel.region.numpy()
+    unused = (panel.effect <= EPSILON).numpy()
+    colours = np.full((*unused.shape, 3), 0.75)
+    colours[outside & ~unused] = SUPPORTED
+    colours[outside & unused] = UNSUPPORTED
+    grey = 0.7 * image.mean(axis=2, keepdims=True).repeat(3, axis=2) + 0.15
+    blended: Array = (1 - weight) * grey + weight * colours
     return blended
 
 

@@ -1,6 +1,7 @@
 """The table of explainers by score."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 from torch import Tensor
@@ -37,6 +38,34 @@ def score_table(auditor: Auditor, values: Mapping[str, Tensor], title: str = "")
                 unscored = f"{int(values[f'{name}/unscored'])}"
                 table.add_row(f"{name} (control)" if control else name, *row, unscored)
         table.add_section()
+    return table
+
+
+def difference_table(rows: Sequence[Mapping[str, Any]], first: str) -> Table:
+    """Lay out what :func:`segaudit.report.comparison` gave.
+
+    Args:
+        rows: of the comparison.
+        first: name of the run that the others are compared with.
+
+    """
+    caption = (
+        "difference: other less first, over the targets that both have scored; interval by bootstrap over images; p by sign "
+        "flips, adjusted for all tests of this table"
+    )
+    table = Table(title=f"Differences from {first}", title_justify="left", caption=caption, caption_justify="left")
+    for name in ("run", "explainer", "score"):
+        table.add_column(name, no_wrap=True)
+    for name in ("first", "other", "difference", "95 % interval", "p", "targets"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for row in rows:
+        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        numbers = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("first", "other", "difference")]
+        p_value = "" if row["p_value"] is None else f"{row['p_value']:.4f}"
+        table.add_row(
+            row["run"], row["explainer"], row["score"], *numbers, interval, p_value, str(row["targets"]), row["verdict"]
+        )
     return table
 
 

@@ -1,0 +1,238 @@
+"""Benchmark: explainers x networks x data sets x scores, in cells that survive a kill."""
+
+import json
+import os
+from collections.abc import Callable
+from copy import deepcopy
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+import yaml
+from lightning.fabric import Fabric
+from lightning.fabric.strategies.ddp import DDPStrategy
+from lightning.pytorch import LightningDataModule
+from PIL import Image
+from torch import nn
+from torch.utils.data import default_collate
+from torchmetrics import Metric
+from tqdm.auto import tqdm
+
+from segaudit.attribution import Explainer
+from segaudit.attribution.context import isolate_rng
+from segaudit.auditor import DEFAULT_EXPLAINERS, DEFAULT_METRICS, Auditor
+from segaudit.benchmark.network import BenchmarkNetwork, prepare
+from segaudit.benchmark.results import write_results
+from segaudit.cell import Cell, confusion
+from segaudit.files import sha256, whole
+from segaudit.intervention import Intervention, Perturbation
+from segaudit.provenance import sample_hash
+from segaudit.report import draw_panels
+from segaudit.report.picture import first_targets
+from segaudit.sample import unpack
+from segaudit.target import TargetSelector
+
+#: What of a configuration says only where and by whom the work is done, not what comes out.
+_WHERE = ("config", "folder", "accelerator", "devices")
+_PANELS = 4
+
+
+class _Images(NamedTuple):
+    """A data set's images in the order in which they are audited."""
+
+    dataset: Any
+    collate: Callable[[list[Any]], Any]
+    order: list[int]
+    class_names: list[str]
+
+
+class Benchmark:
+    """Audit every network on every data set with every explainer and score, and lay the results side by side.
+
+    A cell is one block of ``batch_size`` images of a data set under one network. Cells do not depend on each other and are
+    written whole or not at all, so that a run that was killed goes on where it was, whatever the number of processes. In
+    the folder, at the end: ``results.parquet`` (long form), ``tables.md``, ``.tex``, ``.csv``, two plots, ``summary.json``
+    and ``report.html``.
+
+    Args:
+        networks: by name.
+        data: data modules by name.
+        explainers: by name, or a list of explainers or of their short names.
+        metrics: metrics or their short names.
+        selector: which targets an image gives.
+        intervention: how pixels are removed.
+        perturbations: changes of the input for stability; noise and brightness unless told.
+        split: of the data sets.
+        max_images: how many images of each data set, drawn once with ``seed``.
+        batch_size: images that are explained at once.
+        seed: of the draw of images, of training, and of weights that are drawn.
+        folder: of everything the benchmark writes.
+        accelerator: as for Lightning's Trainer.
+        devices: processes that share the cells.
+
+    Raises:
+        ValueError: if there is nothing to audit, or a number makes no sense.
+
+    """
+
+    def __init__(
+        self,
+        networks: dict[str, BenchmarkNetwork],
+        data: dict[str, LightningDataModule],
+        explainers: dict[str, Explainer | str] | list[Explainer | str] | None = None,
+        metrics: list[Metric | str] | None = None,
+        selector: TargetSelector | None = None,
+        intervention: Intervention | None = None,
+        perturbations: list[Perturbation] | None = None,
+        split: Literal["val", "test"] = "val",
+        max_images: int = 40,
+        batch_size: int = 8,
+        seed: int = 0,
+        folder: Path = Path("runs/benchmark"),
+        accelerator: str = "auto",
+        devices: int = 1,
+    ) -> None:
+        if not networks or not data:
+            raise ValueError("a benchmark needs at least one network and one data set.")
+        for name, value in (("max_images", max_images), ("batch_size", batch_size), ("devices", devices)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        for name in (*networks, *data):
+            if not name or Path(name).name != name or name.startswith("."):
+                raise ValueError(f"{name!r} names files, so it must not have slashes or begin with a dot.")
+        self.networks, self.data = networks, data
+        self.auditor = Auditor(
+            DEFAULT_EXPLAINERS if explainers is None else explainers,
+            DEFAULT_METRICS if metrics is None else metrics,
+            selector,
+            intervention,
+            perturbations,
+        )
+        self.split, self.max_images, self.batch_size, self.seed = split, max_images, batch_size, seed
+        self.folder, self.accelerator, self.devices = Path(folder), accelerator, devices
+
+    def run(self, config: dict[str, Any] | None = None) -> None:
+        """Do what is not done yet, then write the results.
+
+        Args:
+            config: what the benchmark was made from. A folder that holds cells of another is refused; without one, that is
+                not checked.
+
+        Raises:
+            ValueError: if the folder holds cells of another configuration or of other weights.
+
+        """
+        first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+        if first:  # the other processes wait at launch, so that nobody reads weights that are being written
+            self._agree(config or {})
+            self._prepare()
+        fabric = self._fabric()
+        fabric.launch()
+        fabric.barrier()
+        seen = {name: self._images(module) for name, module in self.data.items()}
+        blocks = [
+            (data, network, start)
+            for data, images in seen.items()
+            for network in self.networks
+            for start in range(0, len(images.order), self.batch_size)
+        ]
+        # What fails for a network, a layer that it has not, say, fails at its first block: these come first.
+        blocks.sort(key=lambda block: block[2] > 0)
+        todo = [block for block in blocks if not self.cell(*block).exists()]
+        mine = todo[fabric.global_rank :: fabric.world_size]
+        bar = tqdm(total=len(mine), desc="Benchmark", unit="cell", disable=fabric.global_rank > 0)
+        if len(todo) < len(blocks) and fabric.global_rank == 0:
+            print(f"{len(blocks) - len(todo)} of {len(blocks)} cells are done already.")
+        with bar:
+            model, loaded = None, None
+            for data, network, start in mine:
+                if loaded != (data, network):
+                    model, loaded = self._load(data, network, fabric.device), (data, network)
+                assert model is not None
+                self._audit(model, seen[data], data, network, start, fabric.device)
+                bar.update()
+        fabric.barrier()
+        if fabric.global_rank == 0:
+            cells = {(d, n): [Cell.read(self.cell(*b)) for b in sorted(blocks) if b[:2] == (d, n)] for d, n, _ in blocks}
+            names = {data: images.class_names for data, images in seen.items()}
+            weights = {f"{d}/{n}": sha256(self._weights(d, n)) for d, n in cells}
+            write_results(self.folder, cells, self.auditor, names, weights)
+        fabric.barrier()
+
+    def cell(self, data: str, network: str, start: int) -> Path:
+        """Where the block that begins with the image ``start`` is."""
+        return self.folder / "cells" / data / network / f"{start:05d}.parquet"
+
+    def _weights(self, data: str, network: str) -> Path:
+        return self.folder / "networks" / f"{data}_{network}.pt"
+
+    def _agree(self, config: dict[str, Any]) -> None:
+        """Refuse a folder that holds other work."""
+        ours = {name: value for name, value in config.items() if name not in _WHERE}
+        path = self.folder / "benchmark.yaml"
+        if path.exists():
+            theirs = yaml.safe_load(path.read_text())
+            if ours and theirs and (other := _differs(theirs, ours)):
+                raise ValueError(
+                    f"the folder {self.folder} holds a benchmark of another configuration ({other} differs): give another "
+                    "folder, or delete that one."
+                )
+            return
+        with whole(path) as draft:
+            draft.write_text(yaml.safe_dump(ours, sort_keys=False))
+
+    def _prepare(self) -> None:
+        for data, module in self.data.items():
+            module.prepare_data()
+            for name, entry in self.networks.items():
+                seconds = prepare(entry, module, self._weights(data, name), self.seed)
+                if seconds and entry.epochs:
+                    print(f"{name} was trained on {data} for {entry.epochs} epochs in {seconds:.0f} s.", flush=True)
+
+    def _fabric(self) -> Fabric:
+        # A process that waits for another's last cell, or for the training of the first, is not stuck.
+        strategy: Any = DDPStrategy(timeout=timedelta(hours=24)) if self.devices > 1 else "auto"
+        return Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy)
+
+    def _images(self, module: LightningDataModule) -> _Images:
+        module.setup("validate" if self.split == "val" else "test")
+        loader: Any = module.val_dataloader() if self.split == "val" else module.test_dataloader()
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(len(loader.dataset), generator=generator)[: self.max_images].tolist()
+        collate = getattr(loader, "collate_fn", None) or default_collate
+        return _Images(loader.dataset, collate, order, list(getattr(module, "class_names", [])))
+
+    def _load(self, data: str, network: str, device: torch.device) -> nn.Module:
+        model = deepcopy(self.networks[network].network)
+        model.load_state_dict(torch.load(self._weights(data, network), weights_only=True))
+        return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+    def _audit(self, model: nn.Module, images: _Images, data: str, network: str, start: int, device: torch.device) -> None:
+        rows = images.order[start : start + self.batch_size]
+        with isolate_rng():
+            sample = unpack(images.collate([images.dataset[i] for i in rows]))
+            on_device = [None if one is None else one.to(device) for one in (sample.images, sample.masks, sample.cues)]
+            x, masks, cues = on_device
+            assert x is not None
+            ids = [str(i) for i in (rows if sample.ids is None else sample.ids)]
+            self.auditor.reset()
+            batch = self.auditor.update(model, x, masks, ids, cues)
+            hashes = {name: sample_hash(batch.images[i], None if masks is None else masks[i]) for i, name in enumerate(ids)}
+            if start == 0 and (panels := first_targets(batch, _PANELS)):
+                with whole(self.folder / "panels" / f"{data}_{network}.png") as draft:
+                    Image.fromarray(draw_panels(panels, images.class_names)).save(draft)
+            cell = Cell(batch.records(), confusion(batch.prediction, masks, batch.classes), hashes)
+            cell.write(self.cell(data, network, start))
+
+
+def _differs(theirs: Any, ours: Any, name: str = "") -> str:
+    """The dotted name of the first thing in which two configurations differ; empty where none does."""
+    ours = json.loads(json.dumps(ours, default=str))
+    theirs = json.loads(json.dumps(theirs, default=str))
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in dict.fromkeys([*theirs, *ours]):
+            if found := _differs(theirs.get(key), ours.get(key), f"{name}.{key}" if name else str(key)):
+                return found
+        return ""
+    return "" if theirs == ours else name

@@ -1,0 +1,88 @@
+"""The networks of a benchmark, and where their weights come from."""
+
+import time
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import nn
+
+from segaudit.files import whole
+from segaudit.task import SegmentationTask
+from segaudit.trainer import Trainer
+from segaudit.weights import load_weights
+
+
+@dataclass
+class BenchmarkNetwork:
+    """A network under audit: with the weights it was built with, those of a checkpoint, or trained now.
+
+    Attributes:
+        network: maps images to logits.
+        checkpoint: a file with its weights, read with ``weights_only=True``.
+        epochs: how long it is trained on each data set's training split; 0 leaves the weights alone.
+        learning_rate: of AdamW; falls along a cosine.
+        loss: as :class:`~segaudit.task.SegmentationTask` takes it; cross entropy unless told.
+
+    """
+
+    network: nn.Module
+    checkpoint: Path | None = None
+    epochs: int = 0
+    learning_rate: float = 2e-3
+    loss: nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if self.checkpoint is not None and self.epochs:
+            raise ValueError("a network of a benchmark has either a checkpoint or epochs to be trained, not both.")
+        if self.epochs < 0 or self.learning_rate <= 0:
+            raise ValueError(f"epochs must be 0 or more and learning_rate above 0, got {self.epochs}, {self.learning_rate}.")
+
+
+def prepare(entry: BenchmarkNetwork, data: LightningDataModule, path: Path, seed: int) -> float:
+    """Write the weights that are to be audited to ``path``; nothing happens where they lie there already.
+
+    Args:
+        entry: the network.
+        data: what it is trained on, if it is.
+        path: of the weights.
+        seed: of training.
+
+    Returns:
+        How many seconds it took.
+
+    """
+    if path.exists():
+        return 0.0
+    started, network = time.perf_counter(), deepcopy(entry.network)
+    if entry.checkpoint is not None:
+        load_weights(network, entry.checkpoint)
+    if entry.epochs:
+        _train(network, entry, data, seed)
+    with whole(path) as draft:
+        torch.save({name: value.contiguous() for name, value in network.state_dict().items()}, draft)
+    return time.perf_counter() - started
+
+
+def _train(network: nn.Module, entry: BenchmarkNetwork, data: LightningDataModule, seed: int) -> None:
+    def adam(parameters: object) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(parameters, lr=entry.learning_rate, weight_decay=0.01)  # type: ignore[arg-type]
+
+    def cosine(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=entry.epochs)
+
+    lightning.seed_everything(seed, verbose=False)
+    trainer = Trainer(
+        max_epochs=entry.epochs,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+    )
+    trainer.fit(SegmentationTask(network, entry.loss, optimizer=adam, lr_scheduler=cosine), data)

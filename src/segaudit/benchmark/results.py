@@ -1,0 +1,84 @@
+"""What the cells of a benchmark come to: files for people and for programs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segaudit.auditor import Auditor
+from segaudit.cell import Cell, ious
+from segaudit.files import whole
+from segaudit.provenance import data_hash, provenance
+from segaudit.report.page import write_report
+from segaudit.report.plots import draw_plots
+from segaudit.report.summary import class_name, part, write_summary
+from segaudit.report.tables import write_tables
+
+_KEYS = ("sample_id", "class_index", "area", "explainer", "reason")
+
+
+def write_results(
+    folder: Path,
+    cells: Mapping[tuple[str, str], Sequence[Cell]],
+    auditor: Auditor,
+    class_names: Mapping[str, Sequence[str]],
+    weights: Mapping[str, str],
+) -> dict[str, Any]:
+    """Write ``results.parquet``, ``summary.json``, the tables and the plots.
+
+    Args:
+        folder: of all files.
+        cells: by data set and network, in the order of the images.
+        auditor: that made them.
+        class_names: by data set.
+        weights: hash of each network's weights.
+
+    Returns:
+        What is in ``summary.json``.
+
+    """
+    long: list[dict[str, Any]] = []
+    parts, samples = [], dict[str, dict[str, str]]()
+    for (data, network), found in cells.items():
+        records = [row for cell in found for row in cell.records]
+        long += _long(data, network, records, class_names[data])
+        iou = _iou(found, class_names[data])
+        samples[data] = {name: digest for cell in found for name, digest in cell.samples.items()}
+        parts.append(part(data, network, records, class_names[data], iou, len(samples[data])))
+    with whole(folder / "results.parquet") as draft:
+        pq.write_table(pa.Table.from_pylist(long), draft)
+    controls = [name for name, explainer in auditor.explainers.items() if explainer.control]
+    origin = provenance(weights=dict(weights), data={name: data_hash(of) for name, of in samples.items()})
+    summary = write_summary(
+        folder / "summary.json", "benchmark", parts, auditor.directions, auditor.shared, controls, origin
+    )
+    write_tables(folder, summary)
+    draw_plots(folder, summary)
+    write_report([folder], folder / "report.html")
+    return summary
+
+
+def _iou(cells: Sequence[Cell], names: Sequence[str]) -> dict[str, float]:
+    mean, each = ious(cell.confusion for cell in cells)
+    return {"mean": mean} | {class_name(names, index): value for index, value in enumerate(each)}
+
+
+def _long(data: str, network: str, records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "data": data,
+            "network": network,
+            "sample_id": row["sample_id"],
+            "class": class_name(names, row["class_index"]),
+            "area": row["area"],
+            "explainer": row["explainer"],
+            "score": score,
+            "value": value,
+            "reason": row["reason"] if value is None or value != value else "",
+        }
+        for row in records
+        for score, value in row.items()
+        if score not in _KEYS
+    ]

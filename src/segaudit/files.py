@@ -1,0 +1,44 @@
+"""Files that are whole or not there, and what identifies them."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole(path: Path | str) -> Iterator[Path]:
+    """A name to write to, which becomes ``path`` at the end; after an error, or a kill, what was there before still is.
+
+    Folders that are missing are made. The name ends like ``path``, for writers that go by it.
+
+    Raises:
+        OSError: if the file cannot be written; a full disk, say.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "new", "a.txt")
+        >>> with whole(file) as draft:
+        ...     _ = draft.write_text("all of it")
+        >>> file.read_text()
+        'all of it'
+
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield draft
+        with open(draft, "rb") as written:
+            os.fsync(written.fileno())  # else a machine that stops may keep the name and lose what is in it
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def sha256(path: Path | str) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

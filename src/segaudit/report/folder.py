@@ -1,0 +1,139 @@
+"""The folder that a whole audit leaves: block by block while it runs, then all that a person or a program reads."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from segaudit.auditor import AuditedBatch, Auditor, gather
+from segaudit.cell import Cell, confusion, ious
+from segaudit.files import whole
+from segaudit.provenance import data_hash, provenance, sample_hash
+from segaudit.report.gallery import Gallery
+from segaudit.report.gate import Rule
+from segaudit.report.page import write_report
+from segaudit.report.picture import Panel, draw_leakage, draw_panels
+from segaudit.report.summary import class_name, number, part, write_summary
+from segaudit.report.tables import write_tables
+
+
+class AuditFolder:
+    """Writes an audit: ``targets.parquet``, ``curves.parquet``, ``summary.json``, tables, ``worst/`` and ``report.html``.
+
+    Each block of images is written to ``blocks/`` as soon as it is audited, and stays there if the audit does not come to
+    its end.
+
+    Args:
+        folder: where to.
+        auditor: that audits.
+
+    """
+
+    def __init__(self, folder: Path, auditor: Auditor) -> None:
+        self.folder, self.auditor = folder, auditor
+        self.main = main_explainer(auditor)
+        self.gallery = Gallery(self.main, auditor.directions)
+        self._cells: dict[int, Cell] = {}
+
+    def add(self, start: int, batch: AuditedBatch) -> None:
+        """Keep the block of images that begins with the image ``start``."""
+        self.gallery.add(batch)
+        masks = batch.masks
+        hashes = {
+            name: sample_hash(batch.images[i], None if masks is None else masks[i])
+            for i, name in enumerate(batch.sample_ids)
+        }
+        self._cells[start] = Cell(batch.records(), confusion(batch.prediction, masks, batch.classes), hashes)
+        self._cells[start].write(self.folder / "blocks" / f"{start:05d}.parquet")
+
+    def gather(self) -> None:
+        """Bring together what all ranks have; every rank must call it."""
+        cells = {start: cell for of in gather(self._cells) for start, cell in of.items()}
+        self._cells = dict(sorted(cells.items()))
+        self.gallery = self.gallery.merge(gather(self.gallery))
+
+    def write(
+        self,
+        data: str,
+        network: str,
+        names: Sequence[str],
+        logged: Mapping[str, float],
+        rules: Sequence[Rule] = (),
+        **origin: Any,
+    ) -> dict[str, Any]:
+        """Write everything; one rank does.
+
+        Args:
+            data: what the images are called.
+            network: what the model is called.
+            names: of the classes, by index.
+            logged: other figures of the run, the loss say.
+            rules: on which the audit fails.
+            origin: further entries of the provenance.
+
+        Returns:
+            What is in ``summary.json``.
+
+        """
+        cells = list(self._cells.values())
+        records = [row for cell in cells for row in cell.records]
+        samples = {name: digest for cell in cells for name, digest in cell.samples.items()}
+        rows = [{"class": class_name(names, row["class_index"])} | row for row in records]
+        with whole(self.folder / "targets.parquet") as draft:
+            pq.write_table(pa.Table.from_pylist(rows), draft)
+        with whole(self.folder / "curves.parquet") as draft:
+            pq.write_table(pa.Table.from_pylist(self.gallery.curves()), draft)
+        mean, each = ious([cell.confusion for cell in cells])
+        iou = {"mean": mean} | {class_name(names, index): value for index, value in enumerate(each)}
+        worst = self._draw(names)
+        found = part(data, network, records, names, iou, len(samples))
+        summary = write_summary(
+            self.folder / "summary.json",
+            "audit",
+            [found],
+            self.auditor.directions,
+            self.auditor.shared,
+            [name for name, explainer in self.auditor.explainers.items() if explainer.control],
+            provenance(data_sha256=data_hash(samples), **origin),
+            main=self.main,
+            worst={"score": self.gallery.score, "targets": worst},
+            logged={name: number(value) for name, value in logged.items()},
+            gate=[{"rule": rule.text, "failed": rule.broken(found)} for rule in rules],
+        )
+        write_tables(self.folder, summary)
+        write_report([self.folder], self.folder / "report.html")
+        shutil.rmtree(self.folder / "blocks", ignore_errors=True)
+        return summary
+
+    def _draw(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        controls = {name for name, explainer in self.auditor.explainers.items() if explainer.control}
+        rows = []
+        for place, panel in enumerate(self.gallery.worst):
+            pictures = {"maps": draw_panels([panel], names)}
+            if panel.effect is not None:
+                shown = [name for name in panel.attributions if name not in controls] or list(panel.attributions)
+                pictures["leakage"] = draw_leakage(panel, shown)
+            files = {}
+            for kind, picture in pictures.items():
+                files[kind] = f"worst/{place:02d}_{kind}.png"
+                with whole(self.folder / files[kind]) as draft:
+                    Image.fromarray(picture).save(draft)
+            rows.append(_about(panel, self.main, names) | {"pictures": files})
+        return rows
+
+
+def main_explainer(auditor: Auditor) -> str:
+    """The explainer that a headline speaks of: ``dea`` where it is audited, else the first that is no control."""
+    explainers = [name for name, explainer in auditor.explainers.items() if not explainer.control]
+    explainers = explainers or list(auditor.explainers)
+    return "dea" if "dea" in explainers else explainers[0]
+
+
+def _about(panel: Panel, explainer: str, names: Sequence[str]) -> dict[str, Any]:
+    scores = panel.scores.get("", {}) | panel.scores.get(explainer, {})
+    kept = {name: value for name, value in scores.items() if value == value}
+    return {"sample_id": panel.sample_id, "class": class_name(names, panel.class_index), "scores": kept}

@@ -1,0 +1,237 @@
+"""The report: one HTML file that opens anywhere, offline, and shows what was found, from what, and how far to trust it."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+from jinja2 import Environment
+from markupsafe import Markup
+
+from segaudit.files import whole
+from segaudit.metrics.catalogue import catalogue
+from segaudit.report.chart import Line, line_chart
+from segaudit.report.comparison import comparison
+from segaudit.report.run import Run, all_directions, column, read_records, read_run, run_names
+from segaudit.report.tables import ordered, ranks
+from segaudit.report.verdict import verdict
+
+_ARROWS = {True: "↑", False: "↓", None: ""}
+_KINDS = ("deletion", "insertion")
+
+
+def write_report(runs: Sequence[Path | str], path: Path | str) -> Path:
+    """Write one self-contained HTML page about runs; two audits or more are compared too.
+
+    Args:
+        runs: folders of runs: of a fit, an audit or a benchmark.
+        path: of the page.
+
+    Raises:
+        FileNotFoundError: if a folder is missing.
+        ValueError: if a folder holds no run.
+
+    """
+    found = [read_run(run) for run in runs]
+    for run, name in zip(found, run_names(runs), strict=True):
+        run.name = name
+    sections = [_section(run) for run in found]
+    scores = {name for section in sections for audit in section["audits"] for name in audit["directions"]}
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": _number, "interval": _interval}
+    script = _resource("page.js")
+    text = environment.from_string(_resource("page.html")).render(
+        title=" · ".join(run.name for run in found),
+        style=Markup(_resource("page.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        sections=sections,
+        comparison=_compared(found) if len(found) > 1 else None,
+        glossary=[entry for entry in catalogue() if entry.name in scores],
+    )
+    with whole(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def _section(run: Run) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "id": _id(run.name),
+        "epochs": _epoch_charts(run),
+        "audits": [_audit(folder, summary) for folder, summary in run.audits],
+        "config": run.config,
+    }
+
+
+def _audit(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    parts = []
+    for part in summary["parts"]:
+        explainers = ordered(summary, part)
+        rows = {(row["explainer"], row["score"]): row for row in part["scores"]}
+        scores = [s for s in summary["directions"] if s not in summary["shared"]]
+        places = {score: ranks(summary, part, score) for score in scores}
+        first = next(iter(explainers), "")
+        parts.append(
+            dict(part)
+            | {
+                "id": _id(f"{folder}-{part['data']}-{part['network']}"),
+                "verdict": verdict(summary, part),
+                "explainers": explainers,
+                "columns": scores,
+                "rows": rows,
+                "places": places,
+                "shared": [(name, rows[first, name]) for name in summary["shared"] if (first, name) in rows],
+                "class_rows": _class_rows(summary, part, scores),
+                "reasons": _reasons(part),
+            }
+        )
+    worst = [
+        dict(one) | {"pictures": {kind: _picture(folder / file) for kind, file in one["pictures"].items()}}
+        for one in summary.get("worst", {}).get("targets", [])
+    ]
+    return {
+        "kind": summary["kind"],
+        "main": summary.get("main", ""),
+        "directions": summary["directions"],
+        "arrows": {name: _ARROWS[up] for name, up in summary["directions"].items()},
+        "controls": summary["controls"],
+        "parts": parts,
+        "worst": worst,
+        "worst_by": summary.get("worst", {}).get("score", ""),
+        "curves": _curve_charts(folder / "curves.parquet", summary),
+        "plots": [(_words(path.stem), _picture(path)) for path in sorted(folder.glob("faithfulness_*.png"))],
+        "panels": [(path.stem, _picture(path)) for path in sorted(folder.glob("panels/*.png"))],
+        "provenance": yaml.safe_dump(summary["provenance"], sort_keys=False, allow_unicode=True),
+        "gate": summary.get("gate", []),
+        "logged": summary.get("logged", {}),
+    }
+
+
+def _class_rows(summary: Mapping[str, Any], part: Mapping[str, Any], scores: Sequence[str]) -> list[dict[str, Any]]:
+    grouped: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in part["by_class"]:
+        grouped.setdefault((row["explainer"], row["class"]), {})[row["score"]] = row
+    return [
+        {
+            "explainer": explainer,
+            "class": name,
+            "iou": part["iou"].get(name),
+            "targets": max(row["targets"] + row["unscored"] for row in values.values()),
+            "values": [values.get(score) for score in scores],
+        }
+        for (explainer, name), values in grouped.items()
+    ]
+
+
+def _reasons(part: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    return [
+        (explainer, reason, count)
+        for explainer, reasons in part["unscored"].items()
+        for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
+    ]
+
+
+def _curve_charts(path: Path, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    rows = pq.read_table(path).to_pylist()
+    explainers = ordered(summary, summary["parts"][0])
+    charts = []
+    for kind in _KINDS:
+        lines = []
+        for place, explainer in enumerate(explainers):
+            points = [row for row in rows if (row["explainer"], row["kind"]) == (explainer, kind)]
+            if points:
+                x, y = ([row[key] for row in points] for key in ("fraction", "mean"))
+                lines.append(Line(explainer, x, y, explainer in summary["controls"], place))
+        if lines:
+            label = "share of the pixels that is " + ("filled" if kind == "deletion" else "shown")
+            svg = line_chart(f"{kind} curves", lines, label, "S, relative to the image's")
+            charts.append({"title": f"{kind.capitalize()}", "svg": Markup(svg), "legend": lines})
+    return charts
+
+
+def _epoch_charts(run: Run) -> list[dict[str, Any]]:
+    """IoU, and of each score that was audited all explainers, over epochs."""
+    names = list(dict.fromkeys(name for row in run.epochs for name in row))
+    epochs = column(run.epochs, "epoch")
+    charts = []
+    overall = [name for name in names if name.endswith("/iou")]
+    if overall:
+        lines = [Line(name, epochs, column(run.epochs, name), False, k) for k, name in enumerate(overall)]
+        charts.append({"title": "Mean IoU", "svg": Markup(line_chart("mean IoU", lines, "epoch", "")), "legend": lines})
+    known = {entry.name for entry in catalogue()} - {"seconds", "forwards"}
+    audited = [found for name in names if (found := re.fullmatch(r"(.+)/([^/]+)/([^/]+)", name)) and found[3] in known]
+    explainers = list(dict.fromkeys(found[2] for found in audited))
+    for prefix, score in dict.fromkeys((found[1], found[3]) for found in audited):
+        lines = [
+            Line(found[2], epochs, column(run.epochs, found[0]), found[2] in _control_names(), explainers.index(found[2]))
+            for found in audited
+            if (found[1], found[3]) == (prefix, score)
+        ]
+        if svg := line_chart(score, lines, "epoch", ""):
+            title = _words(score) if prefix == "audit" else f"{prefix}: {_words(score)}"
+            charts.append({"title": title, "svg": Markup(svg), "legend": lines})
+    return charts
+
+
+@cache
+def _control_names() -> frozenset[str]:
+    from segaudit.attribution.catalogue import catalogue as explainers
+
+    return frozenset(entry.name for entry in explainers() if entry.cls.control)
+
+
+def _compared(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """Paired differences of the audits from the first; None where fewer than two can be compared."""
+    records = {}
+    for run in runs:
+        if any(summary["kind"] == "benchmark" for _, summary in run.audits):
+            continue
+        try:
+            records[run.name] = read_records(run.folder)
+        except ValueError:
+            continue
+    if len(records) < 2:
+        return None
+    directions = all_directions([run.folder for run in runs])
+    rows = comparison(records, directions)
+    return {"first": next(iter(records)), "rows": rows, "arrows": {name: _ARROWS[up] for name, up in directions.items()}}
+
+
+def _picture(path: Path) -> str:
+    """A data address of a PNG file; empty where it is gone."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else ""
+
+
+@cache
+def _resource(name: str) -> str:
+    return files("segaudit.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").replace("auc", "AUC").replace("iou", "IoU")
+
+
+def _id(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-").lower() or "run"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    value = round(value, 3) + 0.0  # no minus before a zero
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
+
+
+def _interval(row: Mapping[str, Any] | None) -> str:
+    if row is None or row["low"] is None:
+        return ""
+    return f"{_number(row['low'])} to {_number(row['high'])}"

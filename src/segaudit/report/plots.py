@@ -1,0 +1,79 @@
+"""Two plots of a summary: what faithful explanations cost, in stability and in passes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from segaudit.files import whole
+from segaudit.report.tables import ordered
+
+#: File name, the score along the horizontal axis, whether its axis is logarithmic.
+_PLOTS = (
+    ("faithfulness_stability.png", "stability", False),
+    ("faithfulness_forwards.png", "forwards", True),
+    ("faithfulness_seconds.png", "seconds", True),
+)
+_FAITHFULNESS = "faithfulness_gap"
+
+
+def draw_plots(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
+    """Draw faithfulness against stability and against cost, a panel a network and data set, where these were scored."""
+    drawn = []
+    for file, score, logarithmic in _PLOTS:
+        if {score, _FAITHFULNESS} <= set(summary["directions"]):
+            with whole(folder / file) as draft:
+                FigureCanvasAgg(_figure(summary, score, logarithmic)).print_png(str(draft))
+            drawn.append(folder / file)
+    return drawn
+
+
+def _figure(summary: Mapping[str, Any], score: str, logarithmic: bool) -> Figure:
+    parts = summary["parts"]
+    columns = min(3, len(parts))
+    lines = -(-len(parts) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.6 * lines + 0.7), dpi=120, layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    for axis, part in zip(axes, parts, strict=False):
+        _panel(axis, summary, part, score)
+        axis.set_title(f"{part['network']} on {part['data']}", fontsize=9)
+        axis.set_xlabel(score + (" per target" if score in ("seconds", "forwards") else ""), fontsize=8)
+        if logarithmic:
+            axis.set_xscale("symlog" if score == "forwards" else "log", **({"linthresh": 1} if score == "forwards" else {}))
+    for axis in axes[len(parts) :]:
+        axis.set_axis_off()
+    for axis in axes[::columns]:
+        axis.set_ylabel("faithfulness gap", fontsize=8)
+    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)), fontsize=7, frameon=False
+    )
+    return figure
+
+
+def _panel(axis: Axes, summary: Mapping[str, Any], part: Mapping[str, Any], score: str) -> None:
+    rows = {(row["explainer"], row["score"]): row for row in part["scores"]}
+    for place, explainer in enumerate(ordered(summary, part)):
+        across, up = rows.get((explainer, score)), rows.get((explainer, _FAITHFULNESS))
+        if across is None or up is None or across["mean"] is None or up["mean"] is None:
+            continue
+        control = explainer in summary["controls"]
+        colour = "0.55" if control else matplotlib.colormaps["tab10"](place % 10)
+        label = f"{explainer} (control)" if control else explainer
+        marker = ("X", "P", "D", "v")[place % 4] if control else "os^"[place // 10 % 3]
+        axis.errorbar(
+            across["mean"], up["mean"], xerr=_ends(across), yerr=_ends(up),
+            fmt=marker, color=colour, label=label, markersize=6, elinewidth=0.8,
+        )  # fmt: skip
+    axis.grid(alpha=0.25)
+    axis.tick_params(labelsize=7)
+
+
+def _ends(row: Mapping[str, Any]) -> list[list[float]] | None:
+    if row["low"] is None or row["high"] is None:
+        return None
+    return [[max(0.0, row["mean"] - row["low"])], [max(0.0, row["high"] - row["mean"])]]

@@ -1,0 +1,119 @@
+"""What an audit or a benchmark came to, as plain data: what summary.json holds and every report is made from."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segaudit.files import whole
+from segaudit.statistics import Estimate, Records, summary
+
+FORMAT = 1
+
+
+def part(
+    data: str, network: str, records: Records, class_names: Sequence[str], iou: Mapping[str, float], samples: int
+) -> dict[str, Any]:
+    """One network on one data set: means with 95 % intervals over images, per class too, and what is missing and why.
+
+    Args:
+        data: name of the data set.
+        network: name of the network.
+        records: one row per (target, explainer).
+        class_names: by class index; numbers stand in where names are missing.
+        iou: ``mean``, and by class where known.
+        samples: how many images were audited.
+
+    """
+    first = records[0]["explainer"] if records else ""
+    unscored: dict[str, Counter[str]] = {}
+    for row in records:
+        unscored.setdefault(row["explainer"], Counter()).update(filter(None, row["reason"].split("; ")))
+    return {
+        "data": data,
+        "network": network,
+        "iou": {name: number(value) for name, value in iou.items()},
+        "images": samples,
+        "targets": sum(row["explainer"] == first for row in records),
+        "scores": [_row(key, estimate) for key, estimate in summary(records).items()],
+        "by_class": [
+            _row(key, estimate, class_name(class_names, key[2])) for key, estimate in summary(records, by_class=True).items()
+        ],
+        "unscored": {explainer: dict(reasons) for explainer, reasons in unscored.items()},
+    }
+
+
+def write_summary(
+    path: Path,
+    kind: str,
+    parts: Sequence[Mapping[str, Any]],
+    directions: Mapping[str, bool | None],
+    shared: Sequence[str],
+    controls: Sequence[str],
+    provenance: Mapping[str, Any],
+    **more: Any,
+) -> dict[str, Any]:
+    """Write ``summary.json`` and return what is in it.
+
+    Args:
+        path: of the file.
+        kind: ``audit`` or ``benchmark``.
+        parts: of each network on each data set.
+        directions: whether higher is better, by score.
+        shared: the scores that do not depend on the explainer.
+        controls: the explainers that are controls.
+        provenance: where the figures come from.
+        more: further entries.
+
+    """
+    found = {
+        "format": FORMAT,
+        "kind": kind,
+        "directions": dict(directions),
+        "shared": list(shared),
+        "controls": list(controls),
+        "parts": list(parts),
+        "provenance": dict(provenance),
+        **more,
+    }
+    with whole(path) as draft:
+        draft.write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
+    return found
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read a ``summary.json``.
+
+    Raises:
+        ValueError: if it is none, or of a later version.
+
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        form = found["format"]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+        raise ValueError(
+            f"{path} is not the summary of an audit: run `segaudit audit` or `segaudit benchmark` again."
+        ) from None
+    if form != FORMAT:
+        raise ValueError(f"{path} was written by another version of segaudit (format {form}, not {FORMAT}): run it again.")
+    return found
+
+
+def class_name(names: Sequence[str], index: int) -> str:
+    """The class's name, or its number."""
+    return names[index] if 0 <= index < len(names) else str(index)
+
+
+def number(value: float) -> float | None:
+    """None for what JSON has no number for."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _row(key: tuple[Any, ...], estimate: Estimate, name: str | None = None) -> dict[str, Any]:
+    row = {"explainer": key[0], "score": key[1]} | ({} if name is None else {"class": name})
+    mean, low, high, *counts = estimate
+    row |= {"mean": number(mean), "low": number(low), "high": number(high)}
+    return row | dict(zip(("images", "targets", "unscored"), counts, strict=True))

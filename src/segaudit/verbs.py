@@ -1,0 +1,97 @@
+"""The verbs of the program that Lightning does not have: listings, benchmark, report, compare."""
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import yaml
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+import segaudit.metrics.catalogue as score_catalogue
+from segaudit.attribution.catalogue import LEGEND, catalogue, describe
+from segaudit.benchmark import Benchmark
+from segaudit.report import comparison, difference_table, read_records, write_report
+from segaudit.report.run import all_directions, run_names
+
+
+def explainers(words: list[str]) -> None:
+    """Print a table of all explainers, or what the named ones say of themselves."""
+    if words:
+        print("\n\n".join(describe(name) for name in words))
+        return
+    rows = [("explainer", "family", "passes an image", "what it is")]
+    rows += [(entry.name, entry.family, entry.cost, entry.summary) for entry in catalogue()]
+    _print_columns(rows)
+    print(f"{LEGEND} `segaudit explainers <name>` tells more.")
+
+
+def scores(words: list[str]) -> None:
+    """Print a table of all scores, or what the named ones say of themselves."""
+    if words:
+        print("\n\n".join(score_catalogue.describe(name) for name in words))
+        return
+    rows = [("score", "family", "better", "range", "what it is")]
+    _print_columns(rows + [(e.name, e.family, e.better, e.range, e.summary) for e in score_catalogue.catalogue()])
+    print("`segaudit scores <name>` tells more.")
+
+
+def benchmark(words: list[str]) -> None:
+    """Audit networks on data sets with explainers and scores, and lay the results side by side."""
+    parser = ArgumentParser(prog="segaudit benchmark", description=Benchmark.__doc__)
+    parser.add_argument("--config", action="config", help="a YAML file")
+    parser.add_class_arguments(Benchmark, as_group=False, sub_configs=True)
+    found = parser.parse_args(words)
+    config: dict[str, Any] = yaml.safe_load(parser.dump(found))
+    lightning.seed_everything(
+        found.seed, verbose=False
+    )  # networks without weights of their own draw them when they are made
+    made = parser.instantiate_classes(found)
+    made.pop("config", None)
+    Benchmark(**made.as_dict()).run(config)
+
+
+def report(words: list[str]) -> None:
+    """Write one self-contained HTML page about runs."""
+    parser = ArgumentParser(prog="segaudit report", description=report.__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs: of a fit, an audit or a benchmark")
+    parser.add_argument("--out", type=Path, help="the page; report.html in the first run's folder unless told")
+    found = parser.parse_args(words)
+    path = write_report(found.runs, found.out or found.runs[0] / "report.html")
+    print(f"report: {path}")
+
+
+def compare(words: list[str]) -> None:
+    """Print paired differences of two or more audits from the first."""
+    parser = ArgumentParser(prog="segaudit compare", description=compare.__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, two or more")
+    parser.add_argument("--out", type=Path, help="an HTML page of the runs and their differences")
+    found = parser.parse_args(words)
+    if len(found.runs) < 2:
+        raise ValueError("compare needs at least two runs: segaudit compare RUN RUN…")
+    names = run_names(found.runs)
+    rows = comparison(
+        {name: read_records(run) for name, run in zip(names, found.runs, strict=True)}, all_directions(found.runs)
+    )
+    Console(width=max(Console().width, 130)).print(difference_table(rows, names[0]))
+    if found.out:
+        print(f"report: {write_report(found.runs, found.out)}")
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "explainers": explainers,
+    "scores": scores,
+    "benchmark": benchmark,
+    "report": report,
+    "compare": compare,
+}
+
+
+def _print_columns(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for row in rows:
+        print("  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True)).rstrip()[:width])

@@ -1,0 +1,55 @@
+"""Gates."""
+
+import pytest
+
+from segaudit.report.gate import Rule
+
+
+def part(value, low=None, high=None):
+    row = {"explainer": "dea", "score": "off_target_leakage", "mean": value, "low": low, "high": high}
+    shared = {"explainer": "dea", "score": "fill_residual", "mean": 0.2, "low": None, "high": None}
+    return {"scores": [row, shared]}
+
+
+@pytest.mark.parametrize(
+    ("sign", "broken"), [("<", (True, False, False)), ("<=", (True, True, False)), (">", (False, False, True)), (">=", (False, True, True))]
+)  # fmt: skip
+def test_every_sign_below_at_and_above_the_limit(sign, broken):
+    rule = Rule.parse(f"dea/off_target_leakage {sign} 0.4")
+    assert tuple(bool(rule.broken(part(value))) for value in (0.3, 0.4, 0.5)) == broken
+
+
+def test_the_sentence_names_the_value_and_its_interval():
+    sentence = Rule.parse("dea/off_target_leakage > 0.4").broken(part(0.5, 0.45, 0.55))
+    assert sentence == "dea/off_target_leakage is 0.500 (95 % interval 0.450 to 0.550), and the audit fails if it is > 0.4."
+
+
+def test_what_could_not_be_scored_does_not_pass():
+    assert "could not be scored" in Rule.parse("dea/off_target_leakage > 0.4").broken(part(None))
+
+
+def test_a_shared_score_needs_no_explainer():
+    rule = Rule.parse("fill_residual>=1e-1")
+    rule.check({"dea": None}, {"fill_residual": False}, ["fill_residual"])
+    assert rule.broken(part(0.5))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "dea", "dea/leakage", "dea/leakage == 0.4", "dea/leakage > much", "dea/leakage > 1.2.3"]
+)
+def test_what_is_no_rule(text):
+    with pytest.raises(ValueError, match="is no rule: write one like"):
+        Rule.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("lime/stability < 1", "explainer that is not audited; there are dea"),
+        ("dea/road < 1", "score that is not computed; there are stability"),
+        ("stability < 1", "must say whose stability"),
+    ],
+)
+def test_a_rule_on_what_is_not_audited(text, says):
+    with pytest.raises(ValueError, match=says):
+        Rule.parse(text).check({"dea": None}, {"stability": True}, [])

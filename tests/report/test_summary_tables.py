@@ -1,0 +1,180 @@
+"""Summaries, tables, plots, comparisons, charts and verdicts from records whose figures are known."""
+
+import csv
+import json
+from math import nan
+
+import pytest
+
+from segaudit.report.chart import Line, line_chart
+from segaudit.report.comparison import comparison
+from segaudit.report.plots import draw_plots
+from segaudit.report.run import read_records, read_run, run_names
+from segaudit.report.summary import part, read_summary, write_summary
+from segaudit.report.tables import latex, markdown, ranks, write_tables
+from segaudit.report.verdict import verdict
+
+DIRECTIONS = {"deletion_auc": False, "faithfulness_gap": True, "stability": True, "cue_mass": None, "fill_residual": False, "forwards": False}  # fmt: skip
+NAMES = ["sky", "road_1"]
+
+
+def records(shift=0.0):
+    level = {"dea": 0.9, "saliency": 0.5, "lime": 0.7, "random": 0.1}
+    return [
+        {
+            "sample_id": f"i{image}", "class_index": image % 2, "area": 0.1, "explainer": explainer,
+            "deletion_auc": 1 - value, "faithfulness_gap": value + 0.01 * image + shift,
+            "stability": nan if explainer == "lime" and image else 1 - value, "cue_mass": value, "fill_residual": 0.2,
+            "forwards": 10 * value, "reason": "no positive mass" if explainer == "lime" and image else "",
+        }
+        for image in range(8)
+        for explainer, value in level.items()
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def summary(tmp_path):
+    found = part("data_1", "u-net", records(), NAMES, {"mean": 0.5, "sky": 0.75, "road_1": 0.25}, 8)
+    return write_summary(tmp_path / "summary.json", "audit", [found], DIRECTIONS, ["fill_residual"], ["random"], {"seed": 0})
+
+
+def test_a_summary_is_read_as_it_was_written(tmp_path, summary):
+    assert read_summary(tmp_path / "summary.json") == json.loads(json.dumps(summary))
+
+
+def test_means_counts_and_reasons(summary):
+    (found,) = summary["parts"]
+    rows = {(row["explainer"], row["score"]): row for row in found["scores"]}
+    assert (found["images"], found["targets"]) == (8, 8)
+    assert rows["dea", "faithfulness_gap"]["mean"] == pytest.approx(0.9 + 0.01 * 3.5)
+    assert rows["dea", "faithfulness_gap"]["low"] < rows["dea", "faithfulness_gap"]["mean"]
+    assert (rows["lime", "stability"]["targets"], rows["lime", "stability"]["unscored"]) == (1, 7)
+    assert rows["lime", "stability"]["low"] is None
+    assert found["unscored"] == {"dea": {}, "saliency": {}, "lime": {"no positive mass": 7}, "random": {}}
+    assert {row["class"] for row in found["by_class"]} == set(NAMES)
+
+
+def test_best_and_second_best_are_no_controls_and_follow_the_direction(summary):
+    (found,) = summary["parts"]
+    assert ranks(summary, found, "faithfulness_gap") == {"dea": 0, "lime": 1, "saliency": 2}
+    assert ranks(summary, found, "deletion_auc") == {"dea": 0, "lime": 1, "saliency": 2}
+    assert ranks(summary, found, "cue_mass") == {}
+    assert ranks(summary, found, "fill_residual") == {}
+
+
+def test_markdown_latex_and_csv(tmp_path, summary):
+    write_tables(tmp_path, summary)
+    (found,) = summary["parts"]
+    text = (tmp_path / "tables.md").read_text()
+    assert text == markdown(summary, found) + "\n"
+    (row,) = [line for line in text.splitlines() if line.startswith("| dea ")]
+    assert "**0.935 [" in row
+    assert "_0.735 [" in text
+    assert "fill_residual 0.200 [0.200, 0.200]" in text
+    assert "random (control)" in text.splitlines()[-1]
+    tex = latex(summary, found)
+    assert r"\textbf{0.935} {\scriptsize [" in tex
+    assert r"\underline{0.735}" in tex
+    assert r"data\_1" in tex
+    assert tex.count(r"\midrule") == 2
+    with open(tmp_path / "tables.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(found["scores"])
+    assert {row["network"] for row in rows} == {"u-net"}
+    assert float(rows[0]["mean"]) == found["scores"][0]["mean"]
+
+
+def test_plots_are_drawn_where_their_scores_are(tmp_path, summary):
+    drawn = draw_plots(tmp_path, summary)
+    assert [path.name for path in drawn] == ["faithfulness_stability.png", "faithfulness_forwards.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+
+
+def test_a_comparison_is_paired_and_says_which_way(summary):
+    rows = comparison({"a": records(), "b": records(shift=0.1)}, DIRECTIONS)
+    found = {(row["explainer"], row["score"]): row for row in rows}
+    gap = found["dea", "faithfulness_gap"]
+    assert gap["difference"] == pytest.approx(0.1)
+    assert gap["other"] - gap["first"] == pytest.approx(0.1)
+    assert found["dea", "deletion_auc"]["difference"] == 0
+    assert found["dea", "deletion_auc"]["verdict"] == ""
+    assert [key for key in found if key[1] == "fill_residual"] == [("", "fill_residual")]
+    backwards = comparison({"b": records(shift=0.1), "a": records()}, DIRECTIONS)
+    assert backwards[1]["difference"] == pytest.approx(-rows[1]["difference"])
+
+
+def test_verdicts_need_more_than_a_few_images():
+    def many(shift):
+        return [row | {"sample_id": f"{row['sample_id']}-{k}"} for k in range(8) for row in records(shift)]
+
+    directions = {"faithfulness_gap": True, "deletion_auc": False}
+    keep = ("sample_id", "class_index", "area", "explainer", "faithfulness_gap", "reason")
+    a, b = ([{key: row[key] for key in keep} for row in many(shift)] for shift in (0.0, 0.1))
+    assert {row["verdict"] for row in comparison({"a": a, "b": b}, directions)} == {"better"}
+    assert {row["verdict"] for row in comparison({"b": b, "a": a}, directions)} == {"worse"}
+    assert {row["verdict"] for row in comparison({"a": a, "b": b}, {})} == {"differs"}
+
+
+@pytest.mark.parametrize(
+    ("runs", "says"),
+    [
+        ({"a": records()}, "at least two runs"),
+        ({"a": records(), "b": [row | {"explainer": "other"} for row in records()]}, "no explainer and score in common"),
+        ({"a": records(), "b": [row | {"sample_id": "x" + row["sample_id"]} for row in records()]}, "no target in common"),
+    ],
+)
+def test_what_cannot_be_compared(runs, says):
+    with pytest.raises(ValueError, match=says):
+        comparison(runs, DIRECTIONS)
+
+
+def test_the_verdict_rests_on_the_figures(summary):
+    (found,) = summary["parts"]
+    said = {finding.about: finding for finding in verdict(summary, found)}
+    assert "0.500 " not in said["accuracy"].text
+    assert "Mean IoU over 8 images is 0.500; the weakest class is road_1 (0.250)" in said["accuracy"].text
+    assert said["faithfulness"].kind == "good"
+    assert "The maps of dea are the most faithful: gap 0.935" in said["faithfulness"].text
+    assert said["coverage"].text == "All 8 targets could be scored."
+    worse = dict(summary) | {"controls": ["random", "dea"]}
+    assert {f.about: f.kind for f in verdict(worse, found)}["faithfulness"] == "bad"
+    nothing = dict(found) | {"targets": 0, "scores": [], "unscored": {}, "iou": {"mean": None}}
+    said = {finding.about: finding for finding in verdict(summary, nothing)}
+    assert "accuracy is not known" in said["accuracy"].text
+    assert said["coverage"].kind == "bad"
+
+
+def test_many_unscored_targets_are_a_warning(summary):
+    (found,) = summary["parts"]
+    said = {finding.about: finding for finding in verdict(dict(summary) | {"main": "lime"}, found)}
+    assert said["coverage"].kind == "bad"
+    assert "no positive mass (7)" in said["coverage"].text
+
+
+def test_a_chart_has_its_lines_where_they_belong():
+    svg = line_chart("t", [Line("a", [0, 1, 2, 3], [0.0, 1.0, nan, 0.5])], "x", "y")
+    assert svg.count("<polyline") == 1
+    assert svg.count("<circle") == 1
+    points = svg.split('points="')[1].split('"')[0].split()
+    (x0, y0), (x1, y1) = (map(float, point.split(",")) for point in points)
+    assert x0 < x1
+    assert y0 > y1  # higher values are drawn higher
+    assert line_chart("t", [Line("a", [0.0], [nan])], "x", "y") == ""
+
+
+def test_a_fit_is_read_with_its_epochs(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,step,train/loss,val/iou,audit/dea/stability\n0,3,0.5,,\n0,4,,0.25,0.5\n1,8,,0.5,0.75\n")  # fmt: skip
+    run = read_run(tmp_path)
+    assert run.epochs == [
+        {"epoch": 0.0, "train/loss": 0.5, "val/iou": 0.25, "audit/dea/stability": 0.5},
+        {"epoch": 1.0, "val/iou": 0.5, "audit/dea/stability": 0.75},
+    ]
+    with pytest.raises(ValueError, match="holds no records of an audit"):
+        read_records(tmp_path)
+
+
+def test_names_of_runs_tell_them_apart(tmp_path):
+    assert run_names([tmp_path / "a" / "version_0", tmp_path / "b" / "version_0"]) == ["a/version_0", "b/version_0"]
+    assert len(set(run_names([tmp_path, tmp_path]))) == 2
+    deep = run_names([tmp_path / "a" / "v" / "v", tmp_path / "b" / "v" / "v"])
+    assert deep == ["a/v/v", "b/v/v"]

@@ -1,0 +1,63 @@
+"""Files are whole or not there."""
+
+import hashlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from segaudit.files import sha256, whole
+
+
+def test_the_file_appears_at_the_end_and_not_before(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    with whole(path) as draft:
+        draft.write_text("one")
+        assert not path.exists()
+        assert draft.suffix == ".txt"
+    assert path.read_text() == "one"
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_an_error_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    with pytest.raises(TypeError), whole(path) as draft:
+        draft.write_text(b"not a text")
+    assert path.read_text() == "before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_kill_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    program = (
+        "import os, signal, sys\nfrom segaudit.files import whole\n"
+        "with whole(sys.argv[1]) as draft:\n draft.write_text('half')\n os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, path]).returncode == -signal.SIGKILL
+    assert path.read_text() == "before"
+
+
+def test_no_room_is_an_os_error_and_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"before")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
+    try:
+        with pytest.raises(OSError, match="too large"), whole(path) as draft:
+            draft.write_bytes(bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
