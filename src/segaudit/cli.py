@@ -28,6 +28,12 @@ class CLI(LightningCLI):
         """Verbs, and the arguments that come from elsewhere."""
         return LightningCLI.subcommands() | {"audit": {"model", "datamodule"}}
 
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would look into the checkpoint for arguments of the model; an audit takes these from the configuration
+        # and nothing but weights from a file that may come from anywhere.
+        if self.config.get("subcommand") != "audit":
+            super()._parse_ckpt_path()
+
 
 def main(args: ArgsType = None) -> None:
     """Run the program.

@@ -1,52 +1,18 @@
-import numpy as np
 import pytest
-from PIL import Image
+from _voc import STEMS, values, write_sbd, write_voc
 from scipy.io import savemat
 
 from segaudit.data import DataError, SBDDataModule, VOCDataModule
 
-STEMS = {"train": ["2007_1", "2007_2"], "val": ["2007_3"]}
-
-
-def image(file):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (10, 8), (200, 10, 10)).save(file)
-
-
-def values():
-    mask = np.zeros((8, 10), dtype=np.uint8)
-    mask[2:4, 2:6] = 20
-    mask[0] = 255
-    return mask
-
-
-def image_sets(folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, stems in STEMS.items():
-        (folder / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems))
-
 
 @pytest.fixture
 def voc(tmp_path):
-    base = tmp_path / "VOCdevkit" / "VOC2012"
-    image_sets(base / "ImageSets" / "Segmentation")
-    (base / "SegmentationClass").mkdir()
-    for stem in [*STEMS["train"], *STEMS["val"]]:
-        image(base / "JPEGImages" / f"{stem}.jpg")
-        mask = Image.fromarray(values())
-        mask.putpalette([c % 256 for c in range(768)])
-        mask.save(base / "SegmentationClass" / f"{stem}.png")
-    return tmp_path
+    return write_voc(tmp_path)
 
 
 @pytest.fixture
 def sbd(tmp_path):
-    image_sets(tmp_path)
-    (tmp_path / "cls").mkdir()
-    for stem in [*STEMS["train"], *STEMS["val"]]:
-        image(tmp_path / "img" / f"{stem}.jpg")
-        savemat(tmp_path / "cls" / f"{stem}.mat", {"GTcls": {"Segmentation": values(), "Boundaries": 0}})
-    return tmp_path
+    return write_sbd(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["voc", "sbd"])

@@ -1,6 +1,7 @@
 """Every file in configs/ runs, in a small form, and so does the configuration that a run saves."""
 
 import csv
+import json
 import os
 import sys
 from pathlib import Path
@@ -8,13 +9,15 @@ from typing import Any
 
 import pytest
 import yaml
+from _voc import write_sbd, write_voc
 
 from segaudit.attribution.catalogue import catalogue
 from segaudit.cli import main
 from segaudit.names import snake_case
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+BENCHMARKS = sorted((ROOT / "configs" / "benchmark").glob("*.yaml"))
 DATA = Path(os.environ.get("SEGAUDIT_DATA") or ROOT.parent / "shared" / "data")
 
 #: How each configuration's data are made small; under "root", the folder in DATA that stands in for the user's.
@@ -24,6 +27,22 @@ SMALL_DATA: dict[str, dict[str, Any]] = {
     "attention.yaml": {"size": 64, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
     "camvid.yaml": {"root": "camvid", "image_size": [64, 96], "batch_size": 2},
 }
+
+
+def small_benchmark(path: Path, folder: Path) -> dict[str, Any]:
+    """The benchmark with less to do; every line of the file still has to be right."""
+    config: dict[str, Any] = yaml.safe_load(path.read_text())
+    config |= {"accelerator": "cpu", "max_images": 2, "batch_size": 2, "folder": str(folder)}
+    arguments = config.setdefault("intervention", {"class_path": "segaudit.Intervention"}).setdefault("init_args", {})
+    arguments["steps"] = 2
+    arguments.setdefault("regions", {"class_path": "SuperpixelRegions"}).setdefault("init_args", {})["counts"] = [4]
+    config["perturbations"] = [{"class_path": "segaudit.intervention.GaussianNoise"}]
+    for network in config["networks"].values():
+        if network.get("epochs"):
+            network["epochs"] = 1
+        if "weights" in network["network"].get("init_args", {}):  # which cannot be downloaded in a test
+            network["network"]["init_args"] |= {"weights": None, "weights_backbone": None, "num_classes": 21}
+    return config
 
 
 def small(path: Path) -> dict[str, Any]:
@@ -97,3 +116,72 @@ def test_a_configuration_runs(path, own_folder, monkeypatch):
     second = first.with_name("version_1")
     assert scored(second) == scored(first)
     assert yaml.safe_load((second / "config.yaml").read_text()) == yaml.safe_load(saved.read_text())
+
+
+def run_benchmark(config: dict[str, Any]) -> dict[str, Any]:
+    """What is in the summary; the benchmark goes through all of its scores for every network and data set."""
+    Path("small.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    run("benchmark", "--config=small.yaml")
+    folder = Path(config["folder"])
+    assert {"results.parquet", "tables.md", "tables.tex", "tables.csv", "report.html"} <= {
+        one.name for one in folder.iterdir()
+    }
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    assert [(part["network"], part["data"]) for part in summary["parts"]] == [
+        (network, data) for data in config["data"] for network in config["networks"]
+    ]
+    explainers = [one if isinstance(one, str) else snake_case(one["class_path"]) for one in config["explainers"]]
+    for part in summary["parts"]:
+        if part["targets"]:
+            assert list(dict.fromkeys(row["explainer"] for row in part["scores"])) == explainers
+            assert {row["score"] for row in part["scores"]} == set(config["metrics"])
+    return summary
+
+
+def test_the_quick_benchmark_runs(own_folder):
+    config = small_benchmark(ROOT / "configs/benchmark/quick.yaml", own_folder / "out")
+    config["data"]["planted"]["init_args"] |= {"size": 32, "train_images": 8, "val_images": 4}
+    run_benchmark(config)
+
+
+def test_the_camvid_benchmark_runs(own_folder):
+    if not (DATA / "camvid").is_dir():
+        pytest.skip(f"{DATA / 'camvid'} is missing: real data, which the project doesn't contain (set SEGAUDIT_DATA)")
+    config = small_benchmark(ROOT / "configs/benchmark/camvid.yaml", own_folder / "out")
+    root = shortened(DATA / "camvid", own_folder / "camvid", images=4)
+    config["data"]["camvid"]["init_args"] |= {"root": str(root), "image_size": [64, 96], "batch_size": 2}
+    run_benchmark(config)
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_the_paper_s_benchmark_runs_but_for_the_downloads(own_folder, real):
+    voc = DATA / "voc3" if real else write_voc(own_folder / "voc")
+    if not voc.is_dir():
+        pytest.skip(f"{voc} is missing: real data, which the project doesn't contain (set SEGAUDIT_DATA)")
+    config = small_benchmark(ROOT / "configs/benchmark/paper.yaml", own_folder / "out")
+    config["data"]["voc2012"]["init_args"] |= {"root": str(voc), "image_size": [32, 32], "download": False}
+    config["data"]["sbd"]["init_args"] |= {
+        "root": str(write_sbd(own_folder / "sbd")),
+        "image_size": [48, 64],
+        "download": False,
+    }
+    if real:  # one backbone does: the other data have been through all three
+        config["networks"] = {"lraspp": config["networks"]["lraspp_mobilenet_v3_large"]}
+    summary = run_benchmark(config)
+    assert {part["images"] for part in summary["parts"]} == {1}
+
+
+def shortened(root: Path, folder: Path, images: int) -> Path:
+    """A folder data set with fewer images, as links."""
+    folder.mkdir()
+    (folder / "classes.txt").symlink_to((root / "classes.txt").resolve())
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True)
+            for file in sorted((root / split / kind).iterdir())[:images]:
+                (folder / split / kind / file.name).symlink_to(file.resolve())
+    return folder
+
+
+def test_every_benchmark_is_run_here():
+    assert {path.name for path in BENCHMARKS} == {"quick.yaml", "camvid.yaml", "paper.yaml"}

@@ -12,8 +12,14 @@ def part(value, low=None, high=None):
 
 
 @pytest.mark.parametrize(
-    ("sign", "broken"), [("<", (True, False, False)), ("<=", (True, True, False)), (">", (False, False, True)), (">=", (False, True, True))]
-)  # fmt: skip
+    ("sign", "broken"),
+    [
+        ("<", (True, False, False)),
+        ("<=", (True, True, False)),
+        (">", (False, False, True)),
+        (">=", (False, True, True)),
+    ],
+)
 def test_every_sign_below_at_and_above_the_limit(sign, broken):
     rule = Rule.parse(f"dea/off_target_leakage {sign} 0.4")
     assert tuple(bool(rule.broken(part(value))) for value in (0.3, 0.4, 0.5)) == broken

@@ -129,7 +129,7 @@ def browser():
 
 def column(browser, table, place):
     script = """return [...document.querySelectorAll('table.data')[arguments[0]].tBodies[0].rows]
-                .filter(row => !row.hidden).map(row => row.cells[arguments[1]]).map(cell => cell.dataset.v ?? cell.textContent)"""
+                .filter(row => !row.hidden).map(row => row.cells[arguments[1]]).map(c => c.dataset.v ?? c.textContent)"""
     return browser.execute_script(script, table, place)
 
 

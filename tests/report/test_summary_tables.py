@@ -14,7 +14,10 @@ from segaudit.report.summary import part, read_summary, write_summary
 from segaudit.report.tables import latex, markdown, ranks, write_tables
 from segaudit.report.verdict import verdict
 
-DIRECTIONS = {"deletion_auc": False, "faithfulness_gap": True, "stability": True, "cue_mass": None, "fill_residual": False, "forwards": False}  # fmt: skip
+DIRECTIONS = {
+    "deletion_auc": False, "faithfulness_gap": True, "stability": True, "cue_mass": None, "fill_residual": False,
+    "forwards": False,
+}  # fmt: skip
 NAMES = ["sky", "road_1"]
 
 
@@ -163,7 +166,8 @@ def test_a_chart_has_its_lines_where_they_belong():
 
 
 def test_a_fit_is_read_with_its_epochs(tmp_path):
-    (tmp_path / "metrics.csv").write_text("epoch,step,train/loss,val/iou,audit/dea/stability\n0,3,0.5,,\n0,4,,0.25,0.5\n1,8,,0.5,0.75\n")  # fmt: skip
+    rows = ["epoch,step,train/loss,val/iou,audit/dea/stability", "0,3,0.5,,", "0,4,,0.25,0.5", "1,8,,0.5,0.75"]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows))
     run = read_run(tmp_path)
     assert run.epochs == [
         {"epoch": 0.0, "train/loss": 0.5, "val/iou": 0.25, "audit/dea/stability": 0.5},

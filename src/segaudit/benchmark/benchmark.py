@@ -25,9 +25,9 @@ from segaudit.auditor import DEFAULT_EXPLAINERS, DEFAULT_METRICS, Auditor
 from segaudit.benchmark.network import BenchmarkNetwork, prepare
 from segaudit.benchmark.results import write_results
 from segaudit.cell import Cell, confusion
-from segaudit.files import sha256, whole
+from segaudit.files import whole
 from segaudit.intervention import Intervention, Perturbation
-from segaudit.provenance import sample_hash
+from segaudit.provenance import sample_hash, weights_hash
 from segaudit.report import draw_panels
 from segaudit.report.picture import first_targets
 from segaudit.sample import unpack
@@ -156,7 +156,7 @@ class Benchmark:
         if fabric.global_rank == 0:
             cells = {(d, n): [Cell.read(self.cell(*b)) for b in sorted(blocks) if b[:2] == (d, n)] for d, n, _ in blocks}
             names = {data: images.class_names for data, images in seen.items()}
-            weights = {f"{d}/{n}": sha256(self._weights(d, n)) for d, n in cells}
+            weights = {f"{d}/{n}": weights_hash(torch.load(self._weights(d, n), weights_only=True)) for d, n in cells}
             write_results(self.folder, cells, self.auditor, names, weights)
         fabric.barrier()
 
