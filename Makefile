@@ -21,6 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 quickstart: install ## train and audit a small model on the embedded data, then show the result
 	WANDB_MODE=offline $(BIN)/python -m src.cli fit --config configs/quickstart.yaml
+	$(BIN)/python -m src.cli report "$$(ls -td runs/quickstart/version_* | head -1)"
 
 test: install ## every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -7,6 +7,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from torchmetrics import Metric
@@ -19,7 +21,7 @@ from segaudit.names import snake_case, subclasses
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
-VERBS = ("fit", "validate", "test", "predict")
+VERBS = ("fit", "validate", "test", "predict", "audit", "benchmark")
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -55,7 +57,7 @@ def test_python_runs(code):
 
 
 @pytest.mark.parametrize("command", PROGRAM)
-def test_the_program_understands(command, monkeypatch, capsys):
+def test_the_program_understands(command, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["segaudit"])
     monkeypatch.chdir(ROOT)
     words = shlex.split(command.replace("python -m src.cli", "segaudit", 1))[1:]
@@ -63,6 +65,13 @@ def test_the_program_understands(command, monkeypatch, capsys):
     if verb in ("explainers", "scores"):
         assert main([word if word != "<name>" else "road" for word in words]) is None
         assert ("dea" if verb == "explainers" else "road") in capsys.readouterr().out
+        return
+    if verb in ("report", "compare"):
+        monkeypatch.chdir(tmp_path)
+        for run in options:
+            left_by_a_fit(Path(run))
+        assert main(words) is None
+        assert ("report: " if verb == "report" else "Differences from") in capsys.readouterr().out
         return
     assert verb in VERBS
     folders = {yaml.safe_load(path.read_text())["trainer"]["default_root_dir"] for path in ROOT.glob("configs/*.yaml")}
@@ -81,7 +90,16 @@ def test_the_program_understands(command, monkeypatch, capsys):
     with pytest.raises(SystemExit) as info:
         main([verb, *known, "--print_config"])
     assert info.value.code == 0
-    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_epochs"] != 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["networks"] if verb == "benchmark" else printed["trainer"]["max_epochs"] != 0
+
+
+def left_by_a_fit(folder: Path) -> None:
+    """What a report and a comparison need of a run."""
+    (folder / "audit").mkdir(parents=True)
+    (folder / "metrics.csv").write_text("epoch,step,val/iou\n0,1,0.5\n")
+    rows = [{"sample_id": f"{k}", "class_index": 1, "explainer": "dea", "stability": k / 9, "reason": ""} for k in range(9)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "audit" / "epoch=000-step=000001.parquet")
 
 
 @pytest.mark.parametrize("command", MAKE)

@@ -57,7 +57,8 @@ def test_the_wheel_holds_one_package(wheel, checkout):
     sources = {f"segaudit/callbacks/{path.name}" for path in (checkout / "callbacks").glob("*.py")}
     package = checkout / "src" / "segaudit"
     sources |= {f"segaudit/{path.relative_to(package)}" for path in package.rglob("*.py")}
-    assert held == sources | {"segaudit/py.typed"}
+    pages = {f"segaudit/report/page.{kind}" for kind in ("html", "css", "js")}
+    assert held == sources | pages | {"segaudit/py.typed"}
     assert {"segaudit/callbacks/audit.py", "segaudit/cli.py"} <= held
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,6 +17,8 @@ _PLOTS = (
     ("faithfulness_forwards.png", "forwards", True),
     ("faithfulness_seconds.png", "seconds", True),
 )
+#: Grey is for controls.
+_COLOURS = ("#1f6fb4", "#d9660a", "#23883a", "#c32c35", "#7c4fb8", "#84584d", "#c4519f", "#8d8f14", "#0f8f9e")
 _FAITHFULNESS = "faithfulness_gap"
 
 
@@ -62,9 +63,9 @@ def _panel(axis: Axes, summary: Mapping[str, Any], part: Mapping[str, Any], scor
         if across is None or up is None or across["mean"] is None or up["mean"] is None:
             continue
         control = explainer in summary["controls"]
-        colour = "0.55" if control else matplotlib.colormaps["tab10"](place % 10)
+        colour = "0.55" if control else _COLOURS[place % len(_COLOURS)]
         label = f"{explainer} (control)" if control else explainer
-        marker = ("X", "P", "D", "v")[place % 4] if control else "os^"[place // 10 % 3]
+        marker = ("X", "P", "D", "v")[place % 4] if control else "os^"[place // len(_COLOURS) % 3]
         axis.errorbar(
             across["mean"], up["mean"], xerr=_ends(across), yerr=_ends(up),
             fmt=marker, color=colour, label=label, markersize=6, elinewidth=0.8,
