@@ -2,8 +2,8 @@
 
     python benchmarks/audit.py --root <CamVid>
 
-The network is trained first where `benchmarks/models.py` has not done so. "Bare" are as many images through the network as the
-audit sent through it, in batches as large as its own, without gradients; a backward pass counts as two.
+The network is trained first where that has not been done. "Bare" are as many images through the network as the audit sent
+through it, in batches as large as its own, without gradients; a backward pass counts as two.
 """
 
 import argparse
