@@ -141,9 +141,9 @@ class Auditor:
         self.selector = selector or TargetSelector()
         self.intervention = intervention or Intervention()
         self.perturbations = list(perturbations) if perturbations is not None else [GaussianNoise(), Brightness()]
+        self._needed = set().union(*(_evidence_of(name, metric) for name, metric in named.items()))
         shared = {name: metric for name, metric in named.items() if is_shared(metric)}
         each = {name: metric for name, metric in named.items() if name not in shared}
-        self._needed = set().union(*(_evidence_of(name, metric) for name, metric in named.items()))
         if not self.perturbations and {"perturbed_attribution", "kept"} & self._needed:
             raise ValueError("stability is measured under perturbations: name at least one, or leave stability out.")
         # compute_groups would merge metrics whose first states happen to be equal.

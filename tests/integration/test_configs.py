@@ -168,7 +168,7 @@ def test_the_paper_s_benchmark_runs_but_for_the_downloads(own_folder, real):
     if real:  # one backbone does: the other data have been through all three
         config["networks"] = {"lraspp": config["networks"]["lraspp_mobilenet_v3_large"]}
     summary = run_benchmark(config)
-    assert {part["images"] for part in summary["parts"]} == {1}
+    assert all(part["images"] in (1, 2) for part in summary["parts"])
 
 
 def shortened(root: Path, folder: Path, images: int) -> Path:
