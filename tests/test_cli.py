@@ -199,7 +199,7 @@ def test_networks_by_class_path(network):
 @pytest.mark.parametrize(
     ("args", "ours", "sentence"),
     [
-        (["--model.network.classes=5"], True, "segaudit: the network's output has 5 channel(s), but there are 2 class names"),
+        (["--model.network.classes=5"], True, "segaudit: the network's output has 5 channel(s), but there are 2 class"),
         (["--data.root=missing"], True, "segaudit: the folder 'missing' holds no images."),
         (["--trainer.callbacks.stop=true"], True, "segaudit: no such file: pixels.png"),
         (["--ckpt_path=no.ckpt"], True, "no.ckpt"),

@@ -37,7 +37,7 @@ def records(shift=0.0):
 
 @pytest.fixture
 def summary(tmp_path):
-    found = part("data_1", "u-net", records(), NAMES, {"mean": 0.5, "sky": 0.75, "road_1": 0.25}, 8)
+    found = part("data_1", "u-net", records(), NAMES, {"mean": 0.5, "sky": 0.75, "road_1": 0.25}, 8, ["random"])
     return write_summary(tmp_path / "summary.json", "audit", [found], DIRECTIONS, ["fill_residual"], ["random"], {"seed": 0})
 
 
@@ -136,15 +136,53 @@ def test_the_verdict_rests_on_the_figures(summary):
     said = {finding.about: finding for finding in verdict(summary, found)}
     assert "0.500 " not in said["accuracy"].text
     assert "Mean IoU over 8 images is 0.500; the weakest class is road_1 (0.250)" in said["accuracy"].text
-    assert said["faithfulness"].kind == "good"
-    assert "The maps of dea are the most faithful: gap 0.935" in said["faithfulness"].text
+    assert said["faithfulness"].kind == "plain"  # the random map alone is no bar
+    assert said["faithfulness"].text.startswith("The faithfulness gap of dea is 0.935 [")
+    assert "+0.800 [0.800, 0.800] against random" in said["faithfulness"].text
     assert said["coverage"].text == "All 8 targets could be scored."
-    worse = dict(summary) | {"controls": ["random", "dea"]}
-    assert {f.about: f.kind for f in verdict(worse, found)}["faithfulness"] == "bad"
-    nothing = dict(found) | {"targets": 0, "scores": [], "unscored": {}, "iou": {"mean": None}}
+    nothing = dict(found) | {"images": 0, "targets": 0, "scores": [], "unscored": {}, "iou": {"mean": None}}
     said = {finding.about: finding for finding in verdict(summary, nothing)}
     assert "accuracy is not known" in said["accuracy"].text
     assert said["coverage"].kind == "bad"
+
+
+def test_the_bar_is_every_control_and_paired():
+    def judged(gaps):
+        rows = [
+            {
+                "sample_id": f"i{image}", "class_index": 1, "area": 0.1, "explainer": explainer,
+                "faithfulness_gap": value + 0.3 * (image % 5), "reason": "",
+            }
+            for image in range(12)
+            for explainer, value in gaps.items()
+        ]  # fmt: skip
+        controls = ["random", "target_mask"]
+        found = part("d", "n", rows, [], {"mean": 0.5}, 12, controls)
+        summary = {"controls": controls, "directions": {"faithfulness_gap": True}, "shared": []}
+        return {finding.about: finding for finding in verdict(summary, found)}["faithfulness"]
+
+    # the images differ by more than the maps, so that unpaired intervals overlap
+    assert judged({"dea": 0.5, "random": 0.0, "target_mask": 0.4}).kind == "good"
+    assert judged({"dea": 0.5, "random": 0.0, "target_mask": 0.6}).kind == "bad"
+    assert judged({"dea": 0.5, "random": 0.5, "target_mask": 0.4}).kind == "bad"
+    ahead = judged({"dea": 0.5, "lime": 0.7, "random": 0.0, "target_mask": 0.4})
+    assert ahead.kind == "good"
+    assert "The highest mean gap is that of lime" in ahead.text
+
+
+def test_few_images_are_neither_good_nor_bad(summary):
+    (found,) = summary["parts"]
+    said = verdict(summary, dict(found) | {"images": 5})
+    assert [finding.about for finding in said if finding.kind != "plain"] == ["few images"]
+
+
+def test_what_could_not_be_scored_is_said(summary):
+    (found,) = summary["parts"]
+    rows = [row | ({"mean": None} if row["score"] in ("faithfulness_gap", "stability") else {}) for row in found["scores"]]
+    said = {finding.about: finding for finding in verdict(summary, dict(found) | {"scores": rows})}
+    for about in ("faithfulness", "robustness"):
+        assert said[about].kind == "bad"
+        assert "could not be scored for a single target" in said[about].text
 
 
 def test_many_unscored_targets_are_a_warning(summary):
@@ -152,6 +190,7 @@ def test_many_unscored_targets_are_a_warning(summary):
     said = {finding.about: finding for finding in verdict(dict(summary) | {"main": "lime"}, found)}
     assert said["coverage"].kind == "bad"
     assert "no positive mass (7)" in said["coverage"].text
+    assert "stability misses most, 7 of 8" in said["coverage"].text
 
 
 def test_a_chart_has_its_lines_where_they_belong():

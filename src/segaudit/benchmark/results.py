@@ -39,6 +39,7 @@ def write_results(
         What is in ``summary.json``.
 
     """
+    controls = [name for name, explainer in auditor.explainers.items() if explainer.control]
     long: list[dict[str, Any]] = []
     parts, samples = [], dict[str, dict[str, str]]()
     for (data, network), found in cells.items():
@@ -46,10 +47,9 @@ def write_results(
         long += _long(data, network, records, class_names[data])
         iou = _iou(found, class_names[data])
         samples[data] = {name: digest for cell in found for name, digest in cell.samples.items()}
-        parts.append(part(data, network, records, class_names[data], iou, len(samples[data])))
+        parts.append(part(data, network, records, class_names[data], iou, len(samples[data]), controls))
     with whole(folder / "results.parquet") as draft:
         pq.write_table(pa.Table.from_pylist(long), draft)
-    controls = [name for name, explainer in auditor.explainers.items() if explainer.control]
     origin = provenance(weights=dict(weights), data={name: data_hash(of) for name, of in samples.items()})
     summary = write_summary(
         folder / "summary.json", "benchmark", parts, auditor.directions, auditor.shared, controls, origin

@@ -90,14 +90,15 @@ class AuditFolder:
         mean, each = ious([cell.confusion for cell in cells])
         iou = {"mean": mean} | {class_name(names, index): value for index, value in enumerate(each)}
         worst = self._draw(names)
-        found = part(data, network, records, names, iou, len(samples))
+        controls = [name for name, explainer in self.auditor.explainers.items() if explainer.control]
+        found = part(data, network, records, names, iou, len(samples), controls)
         summary = write_summary(
             self.folder / "summary.json",
             "audit",
             [found],
             self.auditor.directions,
             self.auditor.shared,
-            [name for name, explainer in self.auditor.explainers.items() if explainer.control],
+            controls,
             provenance(data_sha256=data_hash(samples), **origin),
             main=self.main,
             worst={"score": self.gallery.score, "targets": worst},

@@ -39,3 +39,4 @@ for (const table of document.querySelectorAll("table.data")) {
     });
   }
 }
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => (one.open = true)));

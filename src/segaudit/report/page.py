@@ -41,10 +41,10 @@ def write_report(runs: Sequence[Path | str], path: Path | str) -> Path:
     found = [read_run(run) for run in runs]
     for run, name in zip(found, run_names(runs), strict=True):
         run.name = name
-    sections = [_section(run) for run in found]
+    sections = [_section(run, place) for place, run in enumerate(found)]
     scores = {name for section in sections for audit in section["audits"] for name in audit["directions"]}
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "interval": _interval}
+    environment.filters |= {"number": _number, "interval": _interval, "p": _p_value}
     script = _resource("page.js")
     text = environment.from_string(_resource("page.html")).render(
         title=" · ".join(run.name for run in found),
@@ -53,25 +53,26 @@ def write_report(runs: Sequence[Path | str], path: Path | str) -> Path:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         sections=sections,
         comparison=_compared(found) if len(found) > 1 else None,
-        glossary=[entry for entry in catalogue() if entry.name in scores],
+        nothing_to_compare=_why_not(found) if len(found) > 1 else "",
+        glossary=[(e.name, e.better, e.range, e.summary.replace("``", "")) for e in catalogue() if e.name in scores],
     )
     with whole(path) as draft:
         draft.write_text(text, encoding="utf-8")
     return Path(path)
 
 
-def _section(run: Run) -> dict[str, Any]:
+def _section(run: Run, place: int) -> dict[str, Any]:
     return {
         "name": run.name,
-        "id": _id(run.name),
+        "id": f"run-{place}",
         "epochs": _epoch_charts(run),
-        "audits": [_audit(folder, summary) for folder, summary in run.audits],
+        "audits": [_audit(folder, summary, f"run-{place}-{k}") for k, (folder, summary) in enumerate(run.audits)],
         "config": run.config,
     }
 
 
-def _audit(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
-    parts = []
+def _audit(folder: Path, summary: Mapping[str, Any], id_: str) -> dict[str, Any]:
+    parts: list[dict[str, Any]] = []
     for part in summary["parts"]:
         explainers = ordered(summary, part)
         rows = {(row["explainer"], row["score"]): row for row in part["scores"]}
@@ -81,7 +82,7 @@ def _audit(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
         parts.append(
             dict(part)
             | {
-                "id": _id(f"{folder}-{part['data']}-{part['network']}"),
+                "id": f"{id_}-{len(parts)}",
                 "verdict": verdict(summary, part),
                 "explainers": explainers,
                 "columns": scores,
@@ -202,8 +203,20 @@ def _compared(runs: Sequence[Run]) -> dict[str, Any] | None:
     if len(records) < 2:
         return None
     directions = all_directions([run.folder for run in runs])
-    rows = comparison(records, directions)
+    try:
+        rows = comparison(records, directions)
+    except ValueError:
+        return None
     return {"first": next(iter(records)), "rows": rows, "arrows": {name: _ARROWS[up] for name, up in directions.items()}}
+
+
+def _why_not(runs: Sequence[Run]) -> str:
+    """Why runs are not compared; empty where they are."""
+    try:
+        comparison({run.name: read_records(run.folder) for run in runs}, {})
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _picture(path: Path) -> str:
@@ -220,10 +233,6 @@ def _words(name: str) -> str:
     return name.replace("_", " ").replace("auc", "AUC").replace("iou", "IoU")
 
 
-def _id(name: str) -> str:
-    return re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-").lower() or "run"
-
-
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
@@ -235,3 +244,7 @@ def _interval(row: Mapping[str, Any] | None) -> str:
     if row is None or row["low"] is None:
         return ""
     return f"{_number(row['low'])} to {_number(row['high'])}"
+
+
+def _p_value(value: float | None) -> str:
+    return "-" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -186,7 +186,8 @@ def _split(image: Array, panel: Panel, attribution: Tensor) -> Array:
     outside = ~panel.region.numpy()
     unused = (panel.effect <= EPSILON).numpy()
     colours = np.full((*unused.shape, 3), 0.75)
-    colours[outside & ~unused] = SUPPORTED
+    known = ~torch.isnan(panel.effect).numpy()
+    colours[outside & ~unused & known] = SUPPORTED
     colours[outside & unused] = UNSUPPORTED
     grey = 0.7 * image.mean(axis=2, keepdims=True).repeat(3, axis=2) + 0.15
     blended: Array = (1 - weight) * grey + weight * colours

@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from segaudit.files import whole
-from segaudit.statistics import Estimate, Records, summary
+from segaudit.statistics import Estimate, Records, difference, holm, summary
 
 FORMAT = 1
 
 
 def part(
-    data: str, network: str, records: Records, class_names: Sequence[str], iou: Mapping[str, float], samples: int
+    data: str,
+    network: str,
+    records: Records,
+    class_names: Sequence[str],
+    iou: Mapping[str, float],
+    samples: int,
+    controls: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One network on one data set: means with 95 % intervals over images, per class too, and what is missing and why.
 
@@ -25,6 +31,7 @@ def part(
         class_names: by class index; numbers stand in where names are missing.
         iou: ``mean``, and by class where known.
         samples: how many images were audited.
+        controls: the explainers that are controls.
 
     """
     first = records[0]["explainer"] if records else ""
@@ -41,6 +48,7 @@ def part(
         "by_class": [
             _row(key, estimate, class_name(class_names, key[2])) for key, estimate in summary(records, by_class=True).items()
         ],
+        "above_controls": _above_controls(records, controls),
         "unscored": {explainer: dict(reasons) for explainer, reasons in unscored.items()},
     }
 
@@ -110,6 +118,25 @@ def class_name(names: Sequence[str], index: int) -> str:
 def number(value: float) -> float | None:
     """None for what JSON has no number for."""
     return float(value) if math.isfinite(value) else None
+
+
+def _above_controls(records: Records, controls: Sequence[str]) -> list[dict[str, Any]]:
+    """Paired differences of each explainer's faithfulness gap from each control's, p-values adjusted for all of them (Holm).
+
+    The oracle is left out: it knows the answer.
+    """
+    explainers = list(dict.fromkeys(row["explainer"] for row in records))
+    if not any(isinstance(row.get("faithfulness_gap"), float) for row in records):
+        return []
+    rows = []
+    for name in (name for name in explainers if name not in controls):
+        for control in (name for name in controls if name in explainers and name != "oracle"):
+            mean, low, high, *_, p_value, _ = difference(records, name, control, "faithfulness_gap")
+            ends = {"mean": number(mean), "low": number(low), "high": number(high)}
+            rows.append({"explainer": name, "control": control} | ends | {"p_value": p_value})
+    for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]).tolist(), strict=True):
+        row["p_value"] = number(adjusted)
+    return rows
 
 
 def _row(key: tuple[Any, ...], estimate: Estimate, name: str | None = None) -> dict[str, Any]:
