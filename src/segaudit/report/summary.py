@@ -11,6 +11,8 @@ from segaudit.files import whole
 from segaudit.statistics import Estimate, Records, difference, holm, summary
 
 FORMAT = 1
+#: With fewer images the bootstrap's intervals are too narrow to be shown.
+FEW_IMAGES = 6
 
 
 def part(
@@ -23,6 +25,8 @@ def part(
     controls: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One network on one data set: means with 95 % intervals over images, per class too, and what is missing and why.
+
+    Where fewer than six images are scored there is no interval: the bootstrap's would be too narrow.
 
     Args:
         data: name of the data set.
@@ -142,5 +146,6 @@ def _above_controls(records: Records, controls: Sequence[str]) -> list[dict[str,
 def _row(key: tuple[Any, ...], estimate: Estimate, name: str | None = None) -> dict[str, Any]:
     row = {"explainer": key[0], "score": key[1]} | ({} if name is None else {"class": name})
     mean, low, high, *counts = estimate
-    row |= {"mean": number(mean), "low": number(low), "high": number(high)}
+    enough = estimate.images >= FEW_IMAGES
+    row |= {"mean": number(mean), "low": number(low) if enough else None, "high": number(high) if enough else None}
     return row | dict(zip(("images", "targets", "unscored"), counts, strict=True))

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from segaudit.report.summary import FEW_IMAGES
+
 #: More targets than this without a score are worth a warning.
 _MANY_UNSCORED = 0.25
-#: With fewer images nothing is called good or bad: the bootstrap's intervals are too narrow there.
-_FEW_IMAGES = 6
 #: More credit than this on pixels that the model does not use is worth a warning.
 _MUCH_UNSUPPORTED = 0.1
 _FAITHFULNESS = "faithfulness_gap"
@@ -36,7 +36,7 @@ def verdict(summary: Mapping[str, Any], part: Mapping[str, Any]) -> list[Finding
     main = main_of(summary, part)
     makers = (_accuracy, _faithfulness, _leakage, _robustness, _cue, _coverage)
     found = [finding for make in makers for finding in make(summary, part, rows, main)]
-    if 0 < part["images"] < _FEW_IMAGES:
+    if 0 < part["images"] < FEW_IMAGES:
         found = [finding._replace(kind="plain") for finding in found]
         found.append(Finding("bad", "few images", f"{part['images']} images are too few to conclude anything from."))
     return found
