@@ -5,8 +5,10 @@ if __name__ == "callbacks":
         "import these as `segaudit.callbacks`, not `callbacks`: a second copy of the classes would break isinstance checks."
     )
 
+from segaudit.callbacks.alarm import AuditAlarm
 from segaudit.callbacks.audit import AttributionAudit
+from segaudit.callbacks.checkpoint import AuditCheckpoint
 from segaudit.callbacks.prediction import MaskWriter
 from segaudit.sample import Sample
 
-__all__ = ["AttributionAudit", "MaskWriter", "Sample"]
+__all__ = ["AttributionAudit", "AuditAlarm", "AuditCheckpoint", "MaskWriter", "Sample"]

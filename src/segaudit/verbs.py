@@ -1,4 +1,4 @@
-"""The verbs of the program that Lightning does not have: listings, benchmark, report, compare."""
+"""The verbs of the program that Lightning does not have: listings, benchmark, report, compare, select."""
 
 import shutil
 import sys
@@ -16,6 +16,14 @@ from segaudit.attribution.catalogue import LEGEND, catalogue, describe
 from segaudit.benchmark import Benchmark
 from segaudit.report import comparison, difference_table, read_records, write_report
 from segaudit.report.run import all_directions, run_names
+from segaudit.selection import (
+    SelectionRule,
+    draw_selection,
+    read_candidates,
+    selection_table,
+    verdict,
+    write_selection,
+)
 
 
 def explainers(words: list[str]) -> None:
@@ -81,12 +89,37 @@ def compare(words: list[str]) -> None:
         print(f"report: {write_report(found.runs, found.out)}")
 
 
+def select(words: list[str]) -> None:
+    """Choose among all epochs of finished runs, by the rules that AuditCheckpoint has."""
+    parser = ArgumentParser(prog="segaudit select", description=select.__doc__)
+    parser.add_argument("--config", action="config", help="a YAML file with a rule")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, each of a fit")
+    parser.add_argument("--rule", type=SelectionRule, default={"class_path": "Tolerant"}, help="a rule and its arguments")
+    parser.add_argument("--out", type=Path, help="a folder for selection.md, selection.json and selection.png")
+    found = parser.instantiate_classes(parser.parse_args(words))
+    candidates = read_candidates(found.runs)
+    measured = [one for one in candidates if all(key in one.values for key in found.rule.keys)]
+    if not measured:
+        known = sorted({key for one in candidates for key in one.values})
+        raise ValueError(f"no epoch of these runs has logged {' and '.join(found.rule.keys)}; there are {', '.join(known)}.")
+    ranked = found.rule.rank(measured)
+    Console(width=max(Console().width, 130)).print(selection_table(found.rule, ranked))
+    if left := len(candidates) - len(measured):
+        print(f"{left} epochs are left out: not all that the rule looks at was measured in them.")
+    print(verdict(found.rule, ranked))
+    if found.out:
+        write_selection(found.out, found.rule, ranked)
+        draw_selection(found.out / "selection.png", found.rule, ranked)
+        print(f"table and picture: {found.out}")
+
+
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "explainers": explainers,
     "scores": scores,
     "benchmark": benchmark,
     "report": report,
     "compare": compare,
+    "select": select,
 }
 
 

@@ -1,0 +1,153 @@
+"""AuditAlarm: say so when accuracy is bought with worse explanations."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+
+from segaudit.callbacks.audit import AttributionAudit
+from segaudit.selection.candidate import higher_is_better
+from segaudit.statistics import compare
+
+
+class AuditAlarm(Callback):
+    """Warn when the accuracy rises while a score of the audit worsens, or when a map no longer depends on the weights.
+
+    An audit is compared with the one that was best by the score so far. The alarm goes off if the accuracy is higher than
+    it was then, the score is worse by at least ``min_change``, and the interval of the paired difference over images, of the
+    given level, is on the worse side of 0. It warns once, until that has ceased; W&B, where it is the logger, gets an alert.
+
+    With ``randomisation_full`` among the audit's metrics, it also goes off where the map correlates with that of a model
+    without training by more than ``randomisation_limit``.
+
+    Args:
+        explainer: whose scores are watched.
+        scores: which; their directions must be known.
+        accuracy: key of the accuracy in the log; higher is better.
+        min_change: what is too little to matter, in the score's unit.
+        level: of the interval; many audits are looked at, so that 0.95 would go off by chance.
+        randomisation_limit: rank correlation in [-1, 1].
+        stop: end the training too.
+        prefix: of the audit that is watched.
+
+    Raises:
+        ValueError: if a number is out of its range, or nobody knows which way a score is better.
+
+    """
+
+    def __init__(
+        self,
+        explainer: str = "dea",
+        scores: Sequence[str] = ("off_target_leakage", "stability"),
+        accuracy: str = "val/iou",
+        min_change: float = 0.05,
+        level: float = 0.99,
+        randomisation_limit: float = 0.9,
+        stop: bool = False,
+        prefix: str = "audit",
+    ) -> None:
+        if not 0 < level < 1 or min_change < 0:
+            raise ValueError(f"level must be in (0, 1) and min_change at least 0, got {level} and {min_change}.")
+        self.explainer = explainer
+        self.scores = {score: higher_is_better(score) for score in scores}
+        self.accuracy = accuracy
+        self.min_change = min_change
+        self.level = level
+        self.randomisation_limit = randomisation_limit
+        self.stop = stop
+        self.prefix = prefix
+        #: What is wrong now, by score.
+        self.raised: dict[str, str] = {}
+        self._best: dict[str, dict[str, Any]] = {}
+        self._seen: int | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Tells two alarms in one Trainer apart."""
+        return self._generate_state_key(prefix=self.prefix, explainer=self.explainer)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse to watch what is not audited."""
+        if stage != "fit":
+            return
+        audit = self._audit(trainer)
+        absent = [score for score in self.scores if f"{self.explainer}/{score}" not in audit.keys]
+        if absent:
+            known = f"{', '.join(audit.auditor.explainers)} and {', '.join(audit.auditor.directions)}"
+            raise MisconfigurationException(
+                f"AuditAlarm watches {', '.join(absent)} of {self.explainer}, which {self.prefix!r} does not audit: name "
+                f"explainer and scores among {known}."
+            )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the audit, if this validation had one."""
+        audit = self._audit(trainer) if trainer.state.fn == "fit" and not trainer.sanity_checking else None
+        if audit is None or audit.audited_at != trainer.global_step or self._seen == trainer.global_step:
+            return
+        self._seen = trainer.global_step
+        if self.accuracy not in trainer.callback_metrics:
+            raise MisconfigurationException(
+                f"AuditAlarm looks at {self.accuracy!r}, which nothing has logged; there are "
+                f"{', '.join(sorted(trainer.callback_metrics))}."
+            )
+        accuracy = float(trainer.callback_metrics[self.accuracy])
+        wrong = {score: text for score in self.scores if (text := self._worse(score, audit.records, accuracy, trainer))}
+        similar = audit.values.get(f"{self.explainer}/randomisation_full")
+        if similar is not None and float(similar) > self.randomisation_limit:
+            wrong["randomisation_full"] = (
+                f"the maps of {self.explainer} correlate by {float(similar):.2f} with those of a model without training: "
+                "they hardly depend on what was learnt"
+            )
+        for score, text in wrong.items():
+            if score not in self.raised:
+                self._tell(trainer, text)
+        self.raised = wrong
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best audits so far and what is wrong now."""
+        return {"best": self._best, "raised": self.raised}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the run was."""
+        self._best, self.raised = state_dict["best"], state_dict["raised"]
+
+    def _worse(self, score: str, records: Sequence[dict[str, Any]], accuracy: float, trainer: Trainer) -> str:
+        """What to say if the score is worse than it once was at a lower accuracy; remembers the best."""
+        keys = ("sample_id", "class_index", "explainer", score)
+        rows = [{key: row[key] for key in keys} for row in records if row["explainer"] == self.explainer]
+        known = [row[score] for row in rows if row[score] == row[score]]
+        if not known:
+            return ""
+        mean, sign = sum(known) / len(known), 1 if self.scores[score] else -1
+        best = self._best.get(score)
+        if best is None or sign * (mean - best["mean"]) > 0:
+            self._best[score] = {"epoch": trainer.current_epoch, "accuracy": accuracy, "mean": mean, "records": rows}
+            return ""
+        change = compare(rows, best["records"], level=self.level)[self.explainer, score]
+        worse, nearest = -sign * change.mean, -sign * (change.low if sign < 0 else change.high)
+        if not (accuracy > best["accuracy"] and worse >= self.min_change and nearest > 0):
+            return ""
+        return (
+            f"{self.accuracy} has risen from {best['accuracy']:.3f} (epoch {best['epoch']}) to {accuracy:.3f} (epoch "
+            f"{trainer.current_epoch}), but {self.explainer}/{score} has gone from {best['mean']:.3f} to {mean:.3f}: "
+            f"{change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}] over {change.images} images"
+        )
+
+    def _tell(self, trainer: Trainer, text: str) -> None:
+        rank_zero_warn(f"AuditAlarm: {text}.{' The training ends here.' if self.stop else ''}")
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            if isinstance(logger, WandbLogger):
+                logger.experiment.alert(title="AuditAlarm", text=text)
+        if self.stop:
+            trainer.should_stop = True
+
+    def _audit(self, trainer: Trainer) -> AttributionAudit:
+        audits = [one for one in trainer.callbacks if isinstance(one, AttributionAudit) and one.prefix == self.prefix]  # type: ignore[attr-defined]
+        if not audits:
+            raise MisconfigurationException(
+                f"AuditAlarm watches the AttributionAudit with the prefix {self.prefix!r}, and there is none: add it."
+            )
+        return audits[0]

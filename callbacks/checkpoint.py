@@ -1,0 +1,211 @@
+"""AuditCheckpoint: keep the checkpoints that a rule over accuracy and explanation chooses."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.console import Console
+from torch import Tensor
+
+from segaudit.callbacks.audit import AttributionAudit
+from segaudit.selection import Candidate, SelectionRule, Tolerant, chosen, verdict, write_selection
+
+
+class AuditCheckpoint(ModelCheckpoint):
+    """Choose checkpoints by accuracy and by explanation together.
+
+    A validation counts if everything the rule looks at was measured then: an epoch that was not audited is no candidate,
+    and one with a score that is NaN never wins. Which of two equal candidates came first decides. Where no candidate is
+    within a rule's bounds, the one nearest to them is kept, and that is said. ``best_model_path``, ``ckpt_path="best"`` and
+    ``ckpt_path="last"`` work as with Lightning's ModelCheckpoint. A run that goes on from the end of an epoch draws the
+    random numbers that it would have drawn; segaudit's data give each epoch the batches that it would have had.
+
+    Beside the checkpoints, ``selection.json`` and ``selection.md`` say of every candidate why it was kept or dropped.
+
+    Args:
+        rule: how candidates are ranked; :class:`segaudit.selection.Tolerant` unless told.
+        save_top_k: how many are kept, -1 for all; a candidate that may still win when others come stays too.
+        save_last: keep ``last.ckpt`` of every validation, from which a killed run goes on.
+        save_weights_only: leave out the optimizer's state.
+        dirpath: where; ``checkpoints/`` in the run folder unless told.
+        filename: as for ModelCheckpoint.
+
+    Example:
+        >>> from segaudit.selection import Constrained
+        >>> keep = AuditCheckpoint(Constrained(subject_to={"audit/dea/off_target_leakage": "<= 0.35"}))
+        >>> keep.rule.keys
+        ['val/iou', 'audit/dea/off_target_leakage']
+
+    """
+
+    def __init__(
+        self,
+        rule: SelectionRule | None = None,
+        save_top_k: int = 1,
+        save_last: bool = True,
+        save_weights_only: bool = False,
+        dirpath: str | Path | None = None,
+        filename: str | None = None,
+    ) -> None:
+        if save_top_k < -1 or save_top_k == 0:
+            raise ValueError(f"save_top_k must be at least 1, or -1 for all, got {save_top_k}.")
+        super().__init__(
+            dirpath=dirpath,
+            filename=filename or "{epoch:03d}-{step:06d}",
+            save_last=save_last,
+            save_weights_only=save_weights_only,
+            enable_version_counter=False,  # an epoch that is done again after a kill replaces its file
+        )
+        self.save_top_k = save_top_k
+        self.rule = Tolerant() if rule is None else rule
+        #: Every validation that counted, in their order.
+        self.candidates: list[Candidate] = []
+        self._validated = False
+        self._rng: dict[str, Any] | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Tells two rules in one Trainer apart; a run that goes on under another rule starts with no candidates."""
+        return self._generate_state_key(rule=repr(self.rule))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a rule on what nobody audits."""
+        super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            return
+        audits = _audits(trainer)
+        for key in self.rule.keys:
+            prefix, _, score = key.partition("/")
+            if prefix in audits:
+                known = audits[prefix].keys
+                if score not in known:
+                    raise MisconfigurationException(
+                        f"AuditCheckpoint's rule looks at {key!r}, which is not audited; there are "
+                        f"{', '.join(f'{prefix}/{name}' for name in known)}."
+                    )
+            elif prefix == "audit":
+                raise MisconfigurationException(
+                    f"AuditCheckpoint's rule looks at {key!r}, but no AttributionAudit is among the callbacks: add one."
+                )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Consider the model, where Lightning would save it now."""
+        self._validated = True
+        if not self._should_save_on_train_epoch_end(trainer):
+            self._consider(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Consider the model, where Lightning would save it now."""
+        if self._should_save_on_train_epoch_end(trainer):
+            self._consider(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what was chosen, and why."""
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            Console().print(verdict(self.rule, self.rule.rank(self.candidates)), soft_wrap=True, highlight=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Candidates and paths, in plain types."""
+        return {
+            "candidates": [asdict(one) for one in self.candidates],
+            "best_model_path": self.best_model_path,
+            "last_model_path": self.last_model_path,
+            "dirpath": str(self.dirpath),
+            "rng": _rng_states(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the candidates; one whose file is gone can no longer be chosen."""
+        self.candidates = [Candidate(**one) for one in state_dict["candidates"]]
+        for one in self.candidates:
+            if one.path and not self._fs.exists(one.path):
+                one.path = ""
+        self.best_model_path = state_dict["best_model_path"]
+        if state_dict["dirpath"] == str(self.dirpath):
+            self.last_model_path = state_dict["last_model_path"]
+        self._rng = state_dict["rng"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After a resume, draw what would have been drawn; Lightning starts to read the data before the epoch starts."""
+        if self._rng is not None:
+            _set_rng_states(self._rng)
+        self._rng = None
+
+    def _consider(self, trainer: Trainer) -> None:
+        """Take the model as a candidate, if all that the rule looks at was measured now, and rank anew."""
+        validated, self._validated = self._validated, False
+        if trainer.fast_dev_run or trainer.state.fn != "fit" or trainer.sanity_checking or not validated:  # type: ignore[attr-defined]
+            return
+        logged = self._monitor_candidates(trainer)
+        values = trainer.strategy.broadcast(self._measured(trainer, logged))  # all ranks must decide alike
+        path = self.format_checkpoint_name(logged)
+        if values:
+            self.candidates.append(
+                Candidate(f"epoch {trainer.current_epoch}", values, path, trainer.current_epoch, trainer.global_step)
+            )
+        ranked = self.rule.rank(self.candidates)
+        staying = self.candidates if self.save_top_k == -1 else self.rule.contenders(self.candidates, self.save_top_k)
+        dropped = [one for one in self.candidates if one.path and not any(one is other for other in staying)]
+        old = [one.path for one in dropped]
+        for one in dropped:
+            one.path = ""
+        best = chosen(ranked)
+        self.best_model_path = best.candidate.path if best else ""
+        if values and self.candidates[-1].path:
+            self._save_checkpoint(trainer, path)
+        self._save_last_checkpoint(trainer, logged)
+        if trainer.is_global_zero:
+            write_selection(Path(str(self.dirpath)), self.rule, ranked)
+        # Files go last: whatever a kill leaves behind, all that last.ckpt names are there.
+        for file in old:
+            if file != path and self._should_remove_checkpoint(trainer, file, path):
+                self._remove_checkpoint(trainer, file)
+
+    def _measured(self, trainer: Trainer, logged: Mapping[str, Tensor]) -> dict[str, float]:
+        """What the rule looks at; nothing if an audit that it rests on is of another epoch."""
+        audits = _audits(trainer)
+        keys = self.rule.keys
+        if any(audits[prefix].audited_at != trainer.global_step for prefix in map(_prefix, keys) if prefix in audits):
+            return {}
+        if absent := [key for key in keys if key not in logged]:
+            raise MisconfigurationException(
+                f"AuditCheckpoint's rule looks at {', '.join(absent)}, which nothing has logged; there are "
+                f"{', '.join(sorted(set(logged) - {'epoch', 'step'}))}."
+            )
+        return {key: float(logged[key]) for key in keys}
+
+
+def _prefix(key: str) -> str:
+    return key.partition("/")[0]
+
+
+def _audits(trainer: Trainer) -> dict[str, AttributionAudit]:
+    """By prefix."""
+    return {one.prefix: one for one in trainer.callbacks if isinstance(one, AttributionAudit)}  # type: ignore[attr-defined]
+
+
+def _rng_states() -> dict[str, Any]:
+    """Of this process, in types that can be loaded with ``weights_only``."""
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 -- the global one is what must go on
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [str(kind), np.asarray(keys).tolist(), *rest],
+        "python": random.getstate(),
+    }
+
+
+def _set_rng_states(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["torch"].cpu())
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+    np.random.set_state(tuple(states["numpy"]))  # noqa: NPY002
+    version, keys, gauss = states["python"]
+    random.setstate((version, tuple(keys), gauss))

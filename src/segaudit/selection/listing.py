@@ -1,0 +1,87 @@
+"""What a rule made of candidates: a sentence, a table, and files."""
+
+import json
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from segaudit.files import whole
+from segaudit.selection.candidate import Ranked
+from segaudit.selection.rules import SelectionRule
+
+
+def chosen(ranked: Sequence[Ranked]) -> Ranked | None:
+    """The best whose checkpoint is there; None if no candidate has all numbers."""
+    return next((one for one in ranked if one.scored and one.candidate.path), None)
+
+
+def verdict(rule: SelectionRule, ranked: Sequence[Ranked]) -> str:
+    """In a sentence, which candidate was chosen and why."""
+    best = chosen(ranked)
+    if best is None:
+        reason = ranked[0].why if ranked else f"nothing that has {', '.join(rule.keys)} was validated"
+        return f"no checkpoint was chosen: {reason}."
+    if best.allowed:
+        text = f"chosen of {len(ranked)}: {best.candidate.name} ({best.why})"
+    else:
+        text = f"no candidate of {len(ranked)} is within the rule; nearest is {best.candidate.name} ({best.why})"
+    return f"{text}: {best.candidate.path}" if best.candidate.path else text
+
+
+def selection_table(rule: SelectionRule, ranked: Sequence[Ranked]) -> Table:
+    """Lay out the ranking, the best first."""
+    table = Table(title=str(rule), title_justify="left")
+    for name in ("place", *rule.keys):
+        table.add_column(name, justify="right")
+    table.add_column("candidate", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for place, one in enumerate(ranked, start=1):
+        numbers = [_number(one.candidate.values.get(key)) for key in rule.keys]
+        style = "" if one.allowed else "dim"
+        table.add_row(str(place), *numbers, one.candidate.name, one.why, style=style)
+    return table
+
+
+def write_selection(folder: Path, rule: SelectionRule, ranked: Sequence[Ranked]) -> None:
+    """Write ``selection.json`` and ``selection.md``: of every candidate, why it was kept or dropped."""
+    best = chosen(ranked)
+    found = {
+        "rule": str(rule),
+        "keys": rule.keys,
+        "chosen": best.candidate.path if best else None,
+        "verdict": verdict(rule, ranked),
+        "candidates": [_row(place, one) for place, one in enumerate(ranked, start=1)],
+    }
+    with whole(folder / "selection.json") as draft:
+        draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    lines = [f"{found['verdict']}", "", f"`{rule}`", ""]
+    lines += [f"| place | candidate | {' | '.join(rule.keys)} | checkpoint | why |", "| --- " * (len(rule.keys) + 4) + "|"]
+    for place, one in enumerate(ranked, start=1):
+        numbers = " | ".join(_number(one.candidate.values.get(key)) for key in rule.keys)
+        file = Path(one.candidate.path).name or "dropped"
+        lines.append(f"| {place} | {one.candidate.name} | {numbers} | {file} | {one.why} |")
+    with whole(folder / "selection.md") as draft:
+        draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _row(place: int, one: Ranked) -> dict[str, Any]:
+    candidate = one.candidate
+    values = {key: value if isfinite(value) else None for key, value in candidate.values.items()}
+    return {
+        "place": place,
+        "name": candidate.name,
+        "epoch": candidate.epoch,
+        "step": candidate.step,
+        "allowed": one.allowed,
+        "kept": bool(candidate.path),
+        "why": one.why,
+        "checkpoint": candidate.path or None,
+        "values": values,
+    }
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or not isfinite(value) else f"{value:.4f}"
