@@ -87,13 +87,21 @@ def test_training_data_repeat_with_the_seed():
     assert [b["id"] for b in first] != [b["id"] for b in second]
 
 
-def test_workers_repeat_with_the_seed_but_differ_from_each_other():
+def test_workers_change_nothing():
     data = from_python(num_workers=2, shortcut=0.5)
     loader = data.train_dataloader()
     assert loader.persistent_workers
-    first, second = list(loader), list(loader)
-    assert_equal_batches(first, batches(from_python(num_workers=2, shortcut=0.5)))
-    assert not torch.equal(first[0]["image"], second[0]["image"])
+    alone = from_python(shortcut=0.5).train_dataloader()
+    for _ in range(2):  # the second epoch reaches workers that were there before
+        assert_equal_batches(list(loader), list(alone))
+
+
+def test_an_epoch_can_be_entered_at_once():
+    loader, other = from_python().train_dataloader(), from_python().train_dataloader()
+    epochs = [list(loader) for _ in range(3)]
+    other.sampler.set_epoch(2)
+    assert_equal_batches(list(other), epochs[2])
+    assert not torch.equal(epochs[0][0]["image"], epochs[1][0]["image"])
 
 
 class OneImage(torch.utils.data.Dataset):
@@ -128,8 +136,12 @@ def test_only_training_images_are_transformed():
     for split in ("val", "test"):
         a, b = data.dataset(split)[0], data.dataset(split)[0]
         assert torch.equal(a["image"], b["image"])
-    train = data.dataset("train")
-    assert not torch.equal(train[0]["image"], train[0]["image"])
+    train, val = data.dataset("train"), data.dataset("val")
+    before = train[0]["image"], val[0]["image"]
+    for split in (train, val):
+        split.pipeline.set_epoch(1)
+    assert not torch.equal(train[0]["image"], before[0])
+    assert torch.equal(val[0]["image"], before[1])
 
 
 @pytest.mark.parametrize(("images", "expected"), [(3, [3]), (4, [4]), (9, [4, 4])])
@@ -140,15 +152,15 @@ def test_the_last_batch(images, expected):
 
 
 def test_processes_of_a_distributed_run():
-    def in_process(rank, images=12):
-        data = from_python(train_images=images)
-        data.trainer = SimpleNamespace(world_size=2, global_rank=rank)
+    def in_process(rank, images=12, **options):
+        data = from_python(train_images=images, **options)
+        data.trainer = SimpleNamespace(world_size=2, global_rank=rank, current_epoch=0)
         return data.train_dataloader()
 
-    assert_equal_batches(list(in_process(0)), batches(from_python()))
-    first, second = (in_process(rank).dataset for rank in (0, 1))
-    assert first.scene(0).image.tolist() == second.scene(0).image.tolist()
-    assert not torch.equal(first[0]["image"], second[0]["image"])  # the random transforms differ
+    whole = batches(from_python(batch_size=1))
+    shared = [batch for rank in (0, 1) for batch in in_process(rank, batch_size=1)]
+    order = [one["id"][0] for one in whole]
+    assert_equal_batches(sorted(shared, key=lambda batch: order.index(batch["id"][0])), whole)  # each image once
     assert in_process(0).drop_last
     assert not in_process(0, images=7).drop_last  # four images for each: the only batch must stay
 

@@ -27,7 +27,8 @@ def test_image_and_labels_stay_aligned():
     cue = (mask == 2).astype(np.uint8)
     transforms = [A.D4(p=1), A.RandomCrop(24, 20, p=1), A.Transpose(p=0.5)]
     pipeline = Pipeline(transforms=transforms, mean=(0, 0, 0), std=(1, 1, 1))
-    for _ in range(8):
+    for epoch in range(8):
+        pipeline.set_epoch(epoch)
         item = pipeline(image, "a", mask=mask, cue=cue)
         assert torch.equal((item["image"][0] * 255 / 60).round().long(), item["mask"])
         assert torch.equal((item["mask"] == 2).long(), item["cue"])
@@ -65,12 +66,20 @@ def test_padding_is_ignored_in_the_mask_and_no_cue():
 def test_seeds_repeat_and_transforms_draw_independently():
     image, mask = sample()
     flips = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
-    first, again = (Pipeline(transforms=flips, seed=3) for _ in range(2))
-    drawn = [first(image, "a", mask=mask)["mask"] for _ in range(40)]
-    assert all(torch.equal(m, again(image, "a", mask=mask)["mask"]) for m in drawn)
+    first, again, other = (Pipeline(transforms=flips, seed=seed) for seed in (3, 3, 4))
+    names = [str(k) for k in range(40)]
+    drawn = {name: first(image, name, mask=mask)["mask"] for name in names}
     truth = torch.tensor(mask).long()
     # albumentations' own seeding would flip along both axes or along none
-    assert any(torch.equal(m, truth.flip(0)) for m in drawn)
-    assert any(torch.equal(m, truth.flip(1)) for m in drawn)
-    first.reseed(3)
-    assert torch.equal(first(image, "a", mask=mask)["mask"], drawn[0])
+    assert any(torch.equal(m, truth.flip(0)) for m in drawn.values())
+    assert any(torch.equal(m, truth.flip(1)) for m in drawn.values())
+
+    def same(pipeline):
+        return [torch.equal(drawn[name], pipeline(image, name, mask=mask)["mask"]) for name in reversed(names)]
+
+    assert all(same(again))  # in whatever order
+    assert not all(same(other))
+    again.set_epoch(1)
+    assert not all(same(again))
+    again.set_epoch(0)
+    assert all(same(again))

@@ -1,13 +1,13 @@
 """SegmentationDataModule: what every datamodule here shares."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import albumentations as A
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
 from segaudit.data.error import DataError
 from segaudit.data.pipeline import IMAGENET_MEAN, IMAGENET_STD, Pipeline
@@ -66,7 +66,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def pipeline(self, split: Split) -> Pipeline:
         """Build the pipeline of one split; only training images go through the random transforms."""
         transforms = self.train_transforms if split == "train" else []
-        return Pipeline(self.image_size, transforms, self.mean, self.std, self._process_seed())
+        return Pipeline(self.image_size, transforms, self.mean, self.std, self.seed)
 
     def train_dataloader(self) -> DataLoader[Item]:
         """Shuffled; a last batch that is not full is dropped unless it is the only one."""
@@ -88,35 +88,58 @@ class SegmentationDataModule(LightningDataModule, ABC):
         dataset = self.dataset(split)
         train = split == "train"
         processes = self.trainer.world_size if self.trainer else 1
+        sampler = None
+        if train:
+            sampler = TrainingOrder(dataset, processes, self.trainer.global_rank if self.trainer else 0, self.seed)
+            if self.trainer:  # a run that goes on reads ahead before Lightning says which epoch it is
+                sampler.set_epoch(self.trainer.current_epoch)
         per_process = -(-len(dataset) // processes)  # type: ignore[arg-type]
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            shuffle=train,
+            sampler=sampler,
             drop_last=train and per_process > self.batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             collate_fn=_collate,
-            worker_init_fn=_reseed_worker,
-            generator=torch.Generator().manual_seed(self._process_seed()),
+            generator=torch.Generator().manual_seed(self.seed),  # else iterating draws from the global one
         )
 
-    def _process_seed(self) -> int:
-        # Processes of a distributed run must not apply the same random flips in step.
-        return self.seed + (self.trainer.global_rank if self.trainer else 0)
 
+class TrainingOrder(DistributedSampler[Item]):
+    """A new order and new random transforms in each epoch, both a function of the seed and the epoch.
 
-def _reseed_worker(worker_id: int) -> None:
-    """Give each worker random transforms of its own: albumentations copies one state into all of them."""
-    info = get_worker_info()
-    if info is not None:
-        dataset: Any = info.dataset
-        dataset.pipeline.reseed(info.seed)
+    Lightning says which epoch it is; whoever iterates without saying gets the next one.
+
+    Args:
+        dataset: With a `pipeline`.
+        processes: That share the images.
+        rank: Of this process.
+        seed: Of the order.
+    """
+
+    def __init__(self, dataset: Dataset[Item], processes: int, rank: int, seed: int) -> None:
+        super().__init__(dataset, processes, rank, shuffle=True, seed=seed)
+        self._said = True
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next."""
+        super().set_epoch(epoch)
+        pipeline: Pipeline = self.dataset.pipeline  # type: ignore[attr-defined]
+        pipeline.set_epoch(epoch)
+        self._said = True
+
+    def __iter__(self) -> Iterator[int]:  # type: ignore[override]
+        """Indices of this process."""
+        if not self._said:
+            self.set_epoch(self.epoch + 1)
+        self._said = False
+        return super().__iter__()  # type: ignore[return-value]
 
 
 def _collate(items: list[Item]) -> Any:
-    sizes = {tuple(item["image"].shape[-2:]) for item in items}
+    sizes = {tuple(item["image"].shape[1:]) for item in items}
     if len(sizes) > 1:
         raise DataError(
             f"The images of one batch have different sizes, such as {' and '.join(map(str, sorted(sizes)[:2]))}: set "

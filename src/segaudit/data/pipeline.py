@@ -1,6 +1,7 @@
 """Pipeline: from a numpy image and its label maps to the tensors of one item."""
 
 import random
+import zlib
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -20,7 +21,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Pipeline:
     """Resize, random transforms, normalisation and conversion to tensors, in this order.
 
-    Label maps follow the geometry of the image and are resized by nearest neighbour.
+    Label maps follow the geometry of the image and are resized by nearest neighbour. What the random transforms draw is a
+    function of the seed, the epoch and the sample's id alone: no matter in which order or by which worker samples are read,
+    and a run that was killed goes on as it would have.
 
     Args:
         image_size: (height, width) to resize to; None keeps the size.
@@ -42,25 +45,38 @@ class Pipeline:
         normalise = [A.Normalize(mean=tuple(mean), std=tuple(std)), ToTensorV2()]
         # Copies, because a transform keeps its random state: pipelines that share it would share the state too.
         self.compose = A.Compose(
-            [*resize, *deepcopy(list(transforms)), *normalise], additional_targets={"cue": "mask"}, seed=seed
+            [*resize, *deepcopy(list(transforms)), *normalise],
+            additional_targets={"cue": "mask", "cue3d": "mask3d"},
+            seed=seed,
         )
-        self.reseed(seed)
+        self.seed = seed
+        self._random = bool(transforms)
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers see what the main process sets
 
-    def reseed(self, seed: int) -> None:
-        """Restart the random transforms."""
-        # Not Compose.set_random_seed: it hands every transform a generator of its own with the same seed, so that a
-        # horizontal and a vertical flip always happen together (albumentations 2.0.8). Here all share one generator.
-        self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+    def set_epoch(self, epoch: int) -> None:
+        """Let the random transforms draw anew."""
+        self._epoch.fill_(epoch)
 
     def __call__(self, image: NDArray[np.uint8], sample_id: str, **labels: NDArray[np.uint8]) -> dict[str, Any]:
         """Turn one sample into one item.
 
         Args:
-            image: (H, W, 3).
-            sample_id: Goes into the item as `id`.
-            **labels: `mask` and, for planted data, `cue`, each (H, W).
+            image: (H, W, 3), or a volume (D, H, W, 3), whose slices are all transformed alike.
+            sample_id: Goes into the item as `id`; what the random transforms draw depends on it.
+            **labels: `mask` and, for planted data, `cue`, each of the image's size.
         """
-        out = self.compose(image=image, **labels)
+        if self._random:
+            # Not Compose.set_random_seed: it hands every transform a generator of its own with the same seed, so that a
+            # horizontal and a vertical flip always happen together (albumentations 2.0.8). Here all share one generator.
+            generator = np.random.default_rng([self.seed, int(self._epoch), zlib.crc32(sample_id.encode())])
+            self.compose.set_random_state(generator, random.Random(int(generator.integers(2**63))))
+        if image.ndim == 3:
+            out = self.compose(image=image, **labels)
+        else:
+            out = self.compose(volume=image, **{f"{name}3d": label for name, label in labels.items()})
+            out = {"image": torch.from_numpy(out["volume"]).movedim(-1, 0)} | {
+                name: torch.from_numpy(out[f"{name}3d"]) for name in labels
+            }
         item: dict[str, Any] = {"image": out["image"].float(), "id": sample_id}
         for name in labels:
             item[name] = out[name].long()
