@@ -29,11 +29,14 @@ class ShortcutScenes(SegmentationDataModule):
         train_images: Number of training scenes.
         val_images: Number of validation scenes.
         test_images: Number of test scenes.
-        shortcut: Strength of the shortcut in train and val, 0..1.
+        shortcut: Strength of the shortcut in train, 0..1.
+        val_shortcut: Strength of the shortcut in val, 0..1; as in train unless told.
         test_shortcut: Strength of the shortcut in test, 0..1.
         max_objects: A scene holds 1..max_objects objects.
         binary: Two classes, background and object. Only discs are objects; squares and triangles stay as distractors,
             labelled background, and the cue is the tag in the disc's colour.
+        depth: Slices of a volume; None for images. Items then have the sizes (D, H, W): objects and tags are solids that go
+            through as many slices as they are wide.
         seed: Seed of the scenes, the training order and the random transforms.
         **kwargs: See `SegmentationDataModule`.
     """
@@ -45,21 +48,27 @@ class ShortcutScenes(SegmentationDataModule):
         val_images: int = 128,
         test_images: int = 128,
         shortcut: float = 1.0,
+        val_shortcut: float | None = None,
         test_shortcut: float = 0.0,
         max_objects: int = 1,
         binary: bool = False,
+        depth: int | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(seed=seed, **kwargs)
-        for name, value in (("shortcut", shortcut), ("test_shortcut", test_shortcut)):
+        val_shortcut = shortcut if val_shortcut is None else val_shortcut
+        for name, value in (("shortcut", shortcut), ("val_shortcut", val_shortcut), ("test_shortcut", test_shortcut)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}, but it must lie in 0..1.")
         if size < 16:
             raise ValueError(f"size is {size}, but an object and its tag need at least 16 pixels.")
+        if depth is not None and depth < 1:
+            raise ValueError(f"depth is {depth}, but a volume needs at least one slice.")
         self.size = size
+        self.depth = depth
         self.counts: dict[Split, int] = {"train": train_images, "val": val_images, "test": test_images}
-        self.shortcuts: dict[Split, float] = {"train": shortcut, "val": shortcut, "test": test_shortcut}
+        self.shortcuts: dict[Split, float] = {"train": shortcut, "val": val_shortcut, "test": test_shortcut}
         self.max_objects = max_objects
         self.binary = binary
         self.class_names = ["background", "object"] if binary else ["background", *SHAPES]
@@ -76,6 +85,7 @@ class ShortcutScenes(SegmentationDataModule):
             self.binary,
             self.seed,
             self.pipeline(split),
+            self.depth,
         )
 
 
@@ -91,6 +101,7 @@ class SceneDataset(Dataset[Item]):
         binary: See `ShortcutScenes`.
         seed: Seed of the scenes.
         pipeline: Turns arrays into tensors.
+        depth: Slices of a volume; None for images.
     """
 
     def __init__(
@@ -103,6 +114,7 @@ class SceneDataset(Dataset[Item]):
         binary: bool,
         seed: int,
         pipeline: Pipeline,
+        depth: int | None = None,
     ) -> None:
         self.split = split
         self.count = count
@@ -112,6 +124,7 @@ class SceneDataset(Dataset[Item]):
         self.binary = binary
         self.seed = seed
         self.pipeline = pipeline
+        self.depth = depth
 
     def __len__(self) -> int:
         return self.count
@@ -131,7 +144,7 @@ class SceneDataset(Dataset[Item]):
         if not 0 <= index < self.count:
             raise IndexError(f"scene {index} of {self.count}")  # ends iteration over the dataset
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
-        scene = draw_scene(rng, self.size, self.agreement, self.max_objects, shift)
+        scene = draw_scene(rng, self.size, self.agreement, self.max_objects, shift, self.depth)
         if self.binary:
             scene.mask = (scene.mask == 1).astype(np.uint8)
             scene.cue = (scene.cue == 1).astype(np.uint8)
