@@ -7,6 +7,7 @@ through it, in batches as large as its own, without gradients; a backward pass c
 """
 
 import argparse
+import sys
 import time
 
 import torch
@@ -39,6 +40,7 @@ def main() -> None:
     for batch in batches(datamodule("camvid", arguments.root)):
         auditor.update(model, batch["image"], batch["mask"], batch["id"])
         images, shape = images + len(batch["image"]), batch["image"].shape[1:]
+        print(f"{len(auditor.records())} targets, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
         if len(auditor.records()) >= arguments.targets:
             break
     seconds = time.perf_counter() - started
