@@ -107,9 +107,14 @@ class AuditCheckpoint(ModelCheckpoint):
             self._consider(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep ModelCheckpoint from saving once more: every validation has been considered."""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what was chosen, and why."""
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            Console().print(verdict(self.rule, self.rule.rank(self.candidates)), soft_wrap=True, highlight=False)
+            ranked = self.rule.rank(self.candidates)
+            write_selection(Path(str(self.dirpath)), self.rule, ranked)  # a run that goes on may have nothing left to do
+            Console().print(verdict(self.rule, ranked), soft_wrap=True, highlight=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Candidates and paths, in plain types."""

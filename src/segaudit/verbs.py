@@ -105,7 +105,7 @@ def select(words: list[str]) -> None:
     ranked = found.rule.rank(measured)
     Console(width=max(Console().width, 130)).print(selection_table(found.rule, ranked))
     if left := len(candidates) - len(measured):
-        print(f"{left} epochs are left out: not all that the rule looks at was measured in them.")
+        print(f"left out: {left} of {len(candidates)} epochs, in which not all that the rule looks at was measured")
     print(verdict(found.rule, ranked))
     if found.out:
         write_selection(found.out, found.rule, ranked)

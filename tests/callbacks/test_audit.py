@@ -79,30 +79,45 @@ def test_scores_are_there_from_the_first_epoch_for_whoever_monitors_them(tmp_pat
 
 
 @pytest.mark.parametrize("monitor", [ModelCheckpoint(monitor=GAP), EarlyStopping(GAP)], ids=["checkpoint", "stopping"])
-def test_a_monitor_that_would_see_stale_scores_is_refused(monitor):
-    with pytest.raises(MisconfigurationException, match=r"looks at 'audit/saliency/faithfulness_gap' every 1 .*every 2"):
-        fit(quick(every_n_epochs=2), monitor, max_epochs=4, enable_checkpointing=True)
+@pytest.mark.parametrize("every", [2, 3])
+def test_a_monitor_that_would_see_stale_scores_is_refused(monitor, every):
+    with pytest.raises(
+        MisconfigurationException, match=rf"looks at 'audit/saliency/faithfulness_gap' every 1 .*every {every}"
+    ):
+        fit(quick(every_n_epochs=every), monitor, max_epochs=4, enable_checkpointing=True)
     val = EarlyStopping("val/loss")  # other keys are none of the audit's business
-    fit(quick(every_n_epochs=2), val, max_epochs=1)
+    fit(quick(every_n_epochs=every), val, max_epochs=1)
 
 
-def test_a_monitor_is_welcome_where_only_audited_epochs_are_validated():
-    audited = quick(every_n_epochs=2)
+@pytest.mark.parametrize("every", [2, 3])
+def test_a_monitor_is_welcome_where_only_audited_epochs_are_validated(every):
+    audited = quick(every_n_epochs=every)
     log = Log(audited)
-    fit(audited, log, EarlyStopping(GAP, patience=9), max_epochs=4, check_val_every_n_epoch=2)
-    assert sorted(log.gaps) == [1, 3]
+    fit(audited, log, EarlyStopping(GAP, patience=9), max_epochs=2 * every, check_val_every_n_epoch=every)
+    assert sorted(log.gaps) == [every - 1, 2 * every - 1]
+
+
+def test_early_stopping_counts_audits_where_only_audited_epochs_are_validated():
+    audited = quick(every_n_epochs=3)
+    log = Log(audited)
+    stop = EarlyStopping(GAP, mode="max", patience=1, min_delta=1.0)  # no gain is enough: stops at the second audit
+    loop = fit(audited, log, stop, max_epochs=30, check_val_every_n_epoch=3)
+    assert sorted(log.gaps) == [2, 5]
+    assert loop.current_epoch == 6
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
-def test_an_aligned_checkpoint_picks_the_right_epoch(tmp_path, mode):
-    audited = quick(every_n_epochs=2)
-    keep = ModelCheckpoint(tmp_path, monitor=GAP, mode=mode, every_n_epochs=2, filename="{epoch}")
+@pytest.mark.parametrize(("every", "epochs"), [(2, [1, 3]), (3, [2, 5, 6])])
+def test_an_aligned_checkpoint_picks_the_right_epoch(tmp_path, mode, every, epochs):
+    audited = quick(every_n_epochs=every)
+    keep = ModelCheckpoint(tmp_path, monitor=GAP, mode=mode, every_n_epochs=every, filename="{epoch}")
     log = Log(audited)
-    fit(audited, log, keep, max_epochs=4, enable_checkpointing=True)
-    assert sorted(log.gaps) == [1, 3]
-    best = {"max": max, "min": min}[mode](log.gaps, key=log.gaps.get)
+    fit(audited, log, keep, max_epochs=epochs[-1] + 1, enable_checkpointing=True)
+    assert sorted(log.gaps) == epochs  # the last epoch too, which ModelCheckpoint passes over
+    seen = {epoch: gap for epoch, gap in log.gaps.items() if (epoch + 1) % every == 0}
+    best = {"max": max, "min": min}[mode](seen, key=seen.get)
     assert [path.name for path in tmp_path.glob("*.ckpt")] == [f"epoch={best}.ckpt"]
-    assert len(set(log.gaps.values())) == 2
+    assert len(set(log.gaps.values())) == len(epochs)
 
 
 def test_the_last_epoch_is_audited_and_the_sanity_check_is_not():

@@ -12,7 +12,8 @@ from integration.tiny import audit, figures, loader, still, task, trainer
 from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from segaudit.callbacks import AttributionAudit
+from segaudit.callbacks import AttributionAudit, AuditAlarm, AuditCheckpoint
+from segaudit.selection import Tolerant
 
 #: How many images are audited: 7 and 5 leave a process with less to do, 1 leaves all others with nothing.
 COUNTS = (7, 5, 1)
@@ -50,7 +51,9 @@ def fit(folder: Path, audited: bool, **options: Any) -> dict[str, Any]:
     """Train two epochs; with the audit, let it choose the checkpoint."""
     model, auditing = task(), audit(max_images=5, panels=1)
     keep = ModelCheckpoint(folder / "kept", monitor=MONITOR, mode="max")
-    callbacks = [auditing, keep] if audited else []
+    choose = AuditCheckpoint(Tolerant("audit/saliency/off_target_leakage", tolerance=0.5), dirpath=folder / "chosen")
+    alarm = AuditAlarm("saliency", ["off_target_leakage"])
+    callbacks = [auditing, keep, choose, alarm] if audited else []
     loop = trainer(*callbacks, folder=folder / str(audited), max_epochs=2, enable_checkpointing=audited, **options)
     seed_everything(0, verbose=False)
     loop.fit(model, loader(16, train=True), loader(7))
@@ -60,6 +63,8 @@ def fit(folder: Path, audited: bool, **options: Any) -> dict[str, Any]:
         report |= found(auditing, loop.callback_metrics)
         report |= {"monitor": str(float(loop.callback_metrics[MONITOR])), "best": keep.best_model_path}
         report |= {"best_score": str(float(keep.best_model_score))}
+        candidates = [[one.name, one.values["val/iou"], Path(one.path).name] for one in choose.candidates]
+        report |= {"chosen": choose.best_model_path, "candidates": candidates, "alarm": alarm.state_dict()}
     return report
 
 

@@ -116,6 +116,12 @@ def test_two_processes_train_and_choose_alike(ranks, weights):
     assert first["best_score"] == second["best_score"]
     assert Path(first["best"]).is_file()
     assert 0 < float(first["best_score"]) < 1
+    assert first["candidates"] == second["candidates"]
+    assert len(first["candidates"]) == 2
+    assert first["chosen"] == second["chosen"]
+    assert Path(first["chosen"]).is_file()
+    assert (Path(first["chosen"]).parent / "selection.md").is_file()
+    assert first["alarm"] == second["alarm"]
     for rank in ranks:  # each with its own running statistics of batch normalisation
         assert rank["audited"]["weights"] == rank["plain"]["weights"]
     # The files hold the rows of both processes, once.

@@ -23,12 +23,15 @@ def verdict(rule: SelectionRule, ranked: Sequence[Ranked]) -> str:
     best = chosen(ranked)
     if best is None:
         reason = ranked[0].why if ranked else f"nothing that has {', '.join(rule.keys)} was validated"
+        if ranked and ranked[0].scored:
+            reason = f"no candidate's is there; the best would be {ranked[0].candidate.name} ({reason})"
         return f"no checkpoint was chosen: {reason}."
     if best.allowed:
         text = f"chosen of {len(ranked)}: {best.candidate.name} ({best.why})"
     else:
         text = f"no candidate of {len(ranked)} is within the rule; nearest is {best.candidate.name} ({best.why})"
-    return f"{text}: {best.candidate.path}" if best.candidate.path else text
+    lost = "" if best is ranked[0] else f"; {ranked[0].candidate.name} ranks higher, but its checkpoint was not kept"
+    return f"{text}{lost}: {best.candidate.path}"
 
 
 def selection_table(rule: SelectionRule, ranked: Sequence[Ranked]) -> Table:

@@ -91,7 +91,7 @@ class Constrained(SelectionRule):
     def _rank(self, known: Sequence[Candidate]) -> list[Ranked]:
         key, sign = self.keys[0], -1 if self.minimize else 1
         by_objective = sorted(known, key=lambda one: -sign * one.values[key])
-        excess = {id(one): self._excess(one) for one in known}
+        excess = {id(one): self.excess(one) for one in known}
         best = "lowest" if self.minimize else "highest"
         found: list[Ranked] = []
         for one in sorted(by_objective, key=lambda one: (bool(self._broken(one)), excess[id(one)])):
@@ -109,7 +109,8 @@ class Constrained(SelectionRule):
             if not _SIGNS[sign](one.values[key], limit)
         ]
 
-    def _excess(self, one: Candidate) -> float:
+    def excess(self, one: Candidate) -> float:
+        """The sum of what a candidate exceeds the bounds by; 0 where it keeps within them."""
         over = (abs(one.values[k] - limit) for k, (s, limit) in self._bounds.items() if not _SIGNS[s](one.values[k], limit))
         return sum(over)
 
