@@ -4,11 +4,15 @@ import base64
 import json
 import re
 import shutil
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
+from integration.tiny import loader, quick, task, trainer
 
+from segaudit.callbacks import AuditCheckpoint
 from segaudit.report import write_report
+from segaudit.selection import Tolerant
 
 VOID = {"meta", "link", "img", "input"}
 
@@ -84,6 +88,19 @@ def test_two_runs_are_compared(audited, tmp_path):
     outline.feed(text)
     assert outline.open == []
     assert 'id="comparison"' in text
+
+
+def test_it_says_which_checkpoint_was_kept_and_why(tmp_path):
+    rule = Tolerant("audit/saliency/off_target_leakage", tolerance=0.5)
+    keep = AuditCheckpoint(rule)
+    loop = trainer(quick(), keep, folder=tmp_path, enable_checkpointing=True, max_epochs=2)
+    loop.fit(task(), loader(8, train=True), loader(4))
+    text = unescape(write_report([tmp_path / "version_0"], tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "Which checkpoint, and why" in text
+    assert str(rule) in text
+    for one in rule.rank(keep.candidates):
+        assert one.why in text
+        assert f"{one.candidate.values['val/iou']:.3f}" in text
 
 
 def test_a_folder_without_a_run(tmp_path):

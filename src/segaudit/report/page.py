@@ -66,6 +66,7 @@ def _section(run: Run, place: int) -> dict[str, Any]:
         "name": run.name,
         "id": f"run-{place}",
         "epochs": _epoch_charts(run),
+        "selection": run.selection,
         "audits": [_audit(folder, summary, f"run-{place}-{k}") for k, (folder, summary) in enumerate(run.audits)],
         "config": run.config,
     }

@@ -1,6 +1,7 @@
 """Runs as they lie on the disk, whatever made them: fit, audit or benchmark."""
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import nan
@@ -24,6 +25,7 @@ class Run:
         audits: summaries, each with the folder it lies in.
         epochs: of each epoch the logged values, from metrics.csv.
         config: the configuration's text.
+        selection: what AuditCheckpoint wrote beside the checkpoints; empty where it did not.
 
     """
 
@@ -32,6 +34,7 @@ class Run:
     audits: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     epochs: list[dict[str, float]] = field(default_factory=list)
     config: str = ""
+    selection: dict[str, Any] = field(default_factory=dict)
 
 
 def read_run(folder: Path | str) -> Run:
@@ -53,6 +56,9 @@ def read_run(folder: Path | str) -> Run:
         if (folder / name).is_file():
             run.config = (folder / name).read_text(encoding="utf-8")
             break
+    chosen = folder / "checkpoints" / "selection.json"
+    if chosen.is_file():
+        run.selection = json.loads(chosen.read_text(encoding="utf-8"))
     if not run.audits and not run.epochs:
         raise ValueError(
             f"the folder {folder} holds no run: it has neither summary.json, which `audit` and `benchmark` write, nor "
