@@ -1,20 +1,24 @@
 """AuditCheckpoint: keep the checkpoints that a rule over accuracy and explanation chooses."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
+from weakref import proxy
 
 import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger, WandbLogger
 from rich.console import Console
 from torch import Tensor
 
 from segaudit.callbacks.audit import AttributionAudit
+from segaudit.callbacks.panels import log_checkpoint
 from segaudit.selection import Candidate, SelectionRule, Tolerant, chosen, verdict, write_selection
 
 
@@ -27,7 +31,8 @@ class AuditCheckpoint(ModelCheckpoint):
     ``ckpt_path="last"`` work as with Lightning's ModelCheckpoint. A run that goes on from the end of an epoch draws the
     random numbers that it would have drawn; segaudit's data give each epoch the batches that it would have had.
 
-    Beside the checkpoints, ``selection.json`` and ``selection.md`` say of every candidate why it was kept or dropped.
+    Beside the checkpoints, ``selection.json`` and ``selection.md`` say of every candidate why it was kept or dropped. A
+    WandbLogger whose ``log_model`` asks for checkpoints gets them with what was measured as their metadata.
 
     Args:
         rule: how candidates are ranked; :class:`segaudit.selection.Tolerant` unless told.
@@ -115,6 +120,7 @@ class AuditCheckpoint(ModelCheckpoint):
             ranked = self.rule.rank(self.candidates)
             write_selection(Path(str(self.dirpath)), self.rule, ranked)  # a run that goes on may have nothing left to do
             Console().print(verdict(self.rule, ranked), soft_wrap=True, highlight=False)
+            self._log_checkpoints(trainer.loggers)
 
     def state_dict(self) -> dict[str, Any]:
         """Candidates and paths, in plain types."""
@@ -174,17 +180,35 @@ class AuditCheckpoint(ModelCheckpoint):
                 self._remove_checkpoint(trainer, file)
 
     def _measured(self, trainer: Trainer, logged: Mapping[str, Tensor]) -> dict[str, float]:
-        """What the rule looks at; nothing if an audit that it rests on is of another epoch."""
-        audits = _audits(trainer)
-        keys = self.rule.keys
-        if any(audits[prefix].audited_at != trainer.global_step for prefix in map(_prefix, keys) if prefix in audits):
+        """What this validation measured; nothing if an audit that the rule rests on is of another epoch."""
+        stale = {one.prefix for one in _audits(trainer).values() if one.audited_at != trainer.global_step}
+        if any(_prefix(key) in stale for key in self.rule.keys):
             return {}
-        if absent := [key for key in keys if key not in logged]:
+        if absent := [key for key in self.rule.keys if key not in logged]:
             raise MisconfigurationException(
                 f"AuditCheckpoint's rule looks at {', '.join(absent)}, which nothing has logged; there are "
                 f"{', '.join(sorted(set(logged) - {'epoch', 'step'}))}."
             )
-        return {key: float(logged[key]) for key in keys}
+        return {key: float(x) for key, x in logged.items() if key not in ("epoch", "step") and _prefix(key) not in stale}
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        # As ModelCheckpoint does, but a logger gets the scores with the file before it would take the file alone.
+        trainer.save_checkpoint(filepath, self.save_weights_only)
+        self._last_global_step_saved = trainer.global_step
+        self._last_checkpoint_saved = filepath
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger) and logger._log_model == "all":
+                    self._log_checkpoints([logger], filepath)
+                logger.after_save_checkpoint(proxy(self))
+
+    def _log_checkpoints(self, loggers: Sequence[Logger], path: str = "") -> None:
+        """Log the candidate at ``path``, or all whose files are there, where a logger's ``log_model`` asks for that."""
+        for one in self.candidates:
+            if one.path and path in ("", one.path):
+                metadata = {key: value for key, value in one.values.items() if isfinite(value)}
+                aliases = ["best"] if one.path == self.best_model_path else []
+                log_checkpoint(loggers, one.path, metadata | {"epoch": one.epoch, "step": one.step}, aliases)
 
 
 def _prefix(key: str) -> str:

@@ -11,6 +11,7 @@ from integration.scripted import Scripted, known
 from integration.tiny import loader, quick, task, trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import seed_everything
+from lightning.pytorch.loggers import WandbLogger
 
 from segaudit.callbacks import AuditCheckpoint
 from segaudit.selection import Constrained, Pareto, SelectionRule, Tolerant, Weighted
@@ -177,3 +178,23 @@ def test_two_rules_in_one_trainer(tmp_path):
     loop = trainer(quick(), one, other, folder=tmp_path, enable_checkpointing=True)
     loop.fit(task(), loader(8), loader(4))
     assert files(one) == files(other) == [0]
+
+
+@pytest.mark.parametrize("log_model", ["all", True, False])
+def test_a_logger_that_asks_for_checkpoints_gets_the_scores_with_them(tmp_path, monkeypatch, log_model):
+    logger = WandbLogger(offline=True, save_dir=tmp_path, project="checkpoints")
+    logger._log_model = log_model  # which an offline logger refuses; nothing is uploaded here
+    logged: list[tuple[str, dict[str, Any], list[str]]] = []
+    monkeypatch.setattr(
+        logger.experiment, "log_artifact", lambda one, aliases: logged.append((one.type, dict(one.metadata), aliases))
+    )
+    keep, _ = run(tmp_path, Tolerant(LEAKAGE, tolerance=0.01), IOU, LEAK, logger=logger)
+    logger.experiment.finish()
+    scored = {metadata["epoch"]: metadata for _, metadata, _ in logged if LEAKAGE in metadata}
+    assert len(logged) == len(scored)  # none without scores, none twice
+    assert sorted(scored) == {"all": [0, 1, 2, 3], True: [2, 3], False: []}[log_model]
+    for epoch, metadata in scored.items():
+        assert metadata[LEAKAGE] == pytest.approx(LEAK[epoch])
+        assert metadata["val/iou"] == pytest.approx(IOU[epoch])
+    if log_model is True:
+        assert {metadata["epoch"] for _, metadata, aliases in logged if "best" in aliases} == {3} == {best(keep)}

@@ -85,7 +85,9 @@ def train(folder: Path, data: str, dying: Dying | None, ckpt_path: Path | None) 
             b"".join(v.numpy().tobytes() for v in torch.load(keep.best_model_path, weights_only=True)["state_dict"].values())
         ).hexdigest(),
         "candidates": [
-            {key: one[key] for key in ("name", "place", "values", "allowed", "kept", "why")} for one in told["candidates"]
+            {key: one[key] for key in ("name", "place", "allowed", "kept", "why")}
+            | {key: value for key, value in one["values"].items() if not key.endswith("seconds")}
+            for one in told["candidates"]
         ],
     }
     (folder / "outcome.json").write_text(json.dumps(outcome))
