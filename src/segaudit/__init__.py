@@ -22,6 +22,7 @@ from segaudit.attribution import (
 )
 from segaudit.auditor import AuditedBatch, Auditor
 from segaudit.intervention import BlurFill, ConstantFill, Fill, Intervention, MeanFill, NoiseFill, RangeFill
+from segaudit.right_reasons import ReliancePenalty
 from segaudit.target import Targets, TargetSelector
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "Random",
     "RangeFill",
     "RegionEffects",
+    "ReliancePenalty",
     "Saliency",
     "SegGradCAM",
     "TargetMask",

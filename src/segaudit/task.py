@@ -35,6 +35,8 @@ class SegmentationTask(LightningModule):
             ``class_names``.
         optimizer: makes the optimizer from the parameters.
         lr_scheduler: makes the scheduler, which steps once an epoch, from the optimizer.
+        right_reasons: a term that is added to the loss in training and logged as ``train/right_reasons``, such as
+            :class:`segaudit.ReliancePenalty`; called as ``right_reasons(model, batch, logits, step)``.
 
     """
 
@@ -46,6 +48,7 @@ class SegmentationTask(LightningModule):
         class_names: list[str] | None = None,
         optimizer: OptimizerCallable = AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
+        right_reasons: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)  # 1.3 to 1.8x faster forwards on a CPU
@@ -54,6 +57,7 @@ class SegmentationTask(LightningModule):
         self.class_names = list(class_names or [])
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
+        self.right_reasons = right_reasons
 
     def setup(self, stage: str) -> None:
         """Learn the class names, on which the scores rest.
@@ -91,7 +95,12 @@ class SegmentationTask(LightningModule):
         self._check(logits, masks, batch_idx)
         loss = self._loss(logits, masks)
         self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(images), sync_dist=True)
-        return loss
+        if self.right_reasons is None:
+            return loss
+        whole = {**(batch if isinstance(batch, Mapping) else {}), "image": images, "mask": masks}
+        term: Tensor = self.right_reasons(self, whole, logits, self.global_step)
+        self.log("train/right_reasons", term, on_step=True, on_epoch=True, batch_size=len(images), sync_dist=True)
+        return loss + term
 
     def on_validation_epoch_start(self) -> None:
         """Forget the pixels of the last epoch."""

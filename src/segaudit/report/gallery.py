@@ -6,17 +6,13 @@ from itertools import count
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from segaudit.auditor import AuditedBatch
-from segaudit.report.picture import Panel, panel_of
+from segaudit.report.curves import Curves
+from segaudit.report.picture import DRAWN, Panel, panel_of
 
-#: Shares of the pixels at which curves are shown.
-GRID = np.linspace(0, 1, 51)
 #: By which score targets are the worst, in the order of preference, and which end is.
 _WORST = {"faithfulness_gap": -1.0, "deletion_auc": 1.0, "unsupported_leakage": 1.0, "off_target_leakage": 1.0}
-Array = npt.NDArray[np.float64]
 
 
 class Gallery:
@@ -38,24 +34,20 @@ class Gallery:
         )
         self._worst: list[tuple[float, int, Panel]] = []
         self._count = count()
-        self._curves: dict[tuple[str, str], list[Array]] = {}
+        self._curves = Curves()
 
     def add(self, batch: AuditedBatch) -> None:
         """Look at a batch."""
         if not len(batch.targets):
             return
         scores = batch.scores.get(self.explainer, {}) | batch.scores.get("", {})
-        if batch.images.ndim == 4 and self.score in scores:
+        if batch.images.ndim in DRAWN and self.score in scores:
             for n, value in enumerate((self._sign * scores[self.score]).tolist()):
                 if np.isnan(value) or (len(self._worst) >= self.most and value <= self._worst[0][0]):
                     continue
                 item = (value, -next(self._count), panel_of(batch, n))
                 (heapq.heappushpop if len(self._worst) >= self.most else heapq.heappush)(self._worst, item)
-        for explainer, evidence in batch.evidence.items():
-            for kind in ("deletion", "insertion"):
-                if explainer and f"{kind}_curve" in evidence:
-                    curves = _on_grid(evidence[f"{kind}_curve"], evidence[f"{kind}_fractions"])
-                    self._curves.setdefault((explainer, kind), []).append(curves)
+        self._curves.add(batch)
 
     @property
     def worst(self) -> list[Panel]:
@@ -69,39 +61,9 @@ class Gallery:
         every = [(value, panel) for one in others for value, _, panel in one._worst]
         every.sort(key=lambda item: (-item[0], item[1].sample_id, item[1].class_index))
         merged._worst = [(value, -place, panel) for place, (value, panel) in enumerate(every[: self.most])]
-        for one in others:
-            for key, curves in one._curves.items():
-                merged._curves.setdefault(key, []).extend(curves)
+        merged._curves = Curves.merge([one._curves for one in others])
         return merged
 
     def curves(self) -> list[dict[str, Any]]:
         """A row a point: explainer, kind, share of pixels, mean and quartiles of S relative to S(x), number of targets."""
-        rows = []
-        for (explainer, kind), parts in self._curves.items():
-            values = np.concatenate(parts)
-            values = values[~np.isnan(values).any(axis=1)]
-            if not len(values):
-                continue
-            # In an order that does not depend on who audited what, as a sum's last bits do.
-            values = np.sort(values, axis=0)
-            quartiles = np.quantile(values, [0.25, 0.75], axis=0)
-            for place, fraction in enumerate(GRID):
-                rows.append(
-                    {
-                        "explainer": explainer,
-                        "kind": kind,
-                        "fraction": float(fraction),
-                        "mean": float(values[:, place].mean()),
-                        "lower": float(quartiles[0, place]),
-                        "upper": float(quartiles[1, place]),
-                        "targets": len(values),
-                    }
-                )
-        return rows
-
-
-def _on_grid(values: torch.Tensor, fractions: torch.Tensor) -> Array:
-    """Curves ``(N, K)`` at the places of the grid, linearly interpolated; NaN where a curve is."""
-    y, x = values.double().cpu().numpy(), fractions.double().cpu().numpy()
-    x = np.broadcast_to(x, y.shape)
-    return np.stack([np.interp(GRID, xs, ys) for xs, ys in zip(x, y, strict=True)])
+        return self._curves.rows()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,16 +18,18 @@ from segaudit.auditor import AuditedBatch
 from segaudit.functional.leakage import EPSILON
 
 Array = npt.NDArray[np.float64]
+Picture = npt.NDArray[np.uint8]
 
 #: Credit outside the target, by whether the model uses the pixels; told apart by the colour-blind too.
 SUPPORTED, UNSUPPORTED = (0.10, 0.45, 0.90), (0.95, 0.50, 0.05)
 
+_OUTLINE = "#37d7ff"
 _SHOWN = {"deletion_auc": "del", "insertion_auc": "ins", "off_target_leakage": "leak"}
 
 
 @dataclass
 class Panel:
-    """One target, ready to be drawn; tensors on the CPU.
+    """One target, ready to be drawn; tensors on the CPU. Of a volume, one slice.
 
     Attributes:
         sample_id: the image's name.
@@ -38,6 +41,7 @@ class Panel:
         attributions: map ``(H, W)`` by explainer.
         scores: value by explainer and score.
         effect: how far S falls when a pixel's region is filled ``(H, W)``, or None where that was not asked.
+        slice_index: which slice of a volume this is; None for an image.
 
     """
 
@@ -50,12 +54,17 @@ class Panel:
     attributions: dict[str, Tensor]
     scores: dict[str, dict[str, float]]
     effect: Tensor | None = None
+    slice_index: int | None = None
+
+
+#: Dimensions of a batch of images ``(B, channels, H, W)`` or volumes, which can be drawn; signals cannot.
+DRAWN = (4, 5)
 
 
 def first_targets(batch: AuditedBatch, most: int) -> list[Panel]:
-    """The largest target of each of a batch's first ``most`` images; two-dimensional images only."""
+    """The largest target of each of a batch's first ``most`` images or volumes; none for signals."""
     targets = batch.targets
-    if batch.images.ndim != 4 or not len(targets) or most <= 0:
+    if batch.images.ndim not in DRAWN or not len(targets) or most <= 0:
         return []
     largest: dict[int, int] = {}
     area = targets.area.tolist()
@@ -90,7 +99,8 @@ def draw_panels(panels: Sequence[Panel], class_names: Sequence[str]) -> npt.NDAr
         image = display_image(panel.image)
         shown |= {panel.class_index, *panel.prediction.unique().tolist()}
         row[0].imshow(image)
-        row[0].set_ylabel(f"{_name(class_names, panel.class_index)}\n{panel.sample_id[-18:]}", fontsize=7)
+        slice_ = "" if panel.slice_index is None else f"\nslice {panel.slice_index}"
+        row[0].set_ylabel(f"{_name(class_names, panel.class_index)}\n{panel.sample_id[-18:]}{slice_}", fontsize=7)
         row[1].imshow(_colours(panel.prediction))
         if panel.mask is not None:
             row[2].imshow(_colours(panel.mask))
@@ -111,6 +121,40 @@ def draw_panels(panels: Sequence[Panel], class_names: Sequence[str]) -> npt.NDAr
     figure.tight_layout(rect=(0, 0.35 / figure.get_figheight(), 1, 1), pad=0.4)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def draw_maps(panel: Panel, least: int = 128) -> dict[str, Picture]:
+    """Draw each explainer's map alone, as :func:`draw_panels` does, but without axes, so that it costs next to nothing.
+
+    Args:
+        panel: a target.
+        least: pixels of the shorter side; a smaller image is enlarged by a whole factor.
+
+    Returns:
+        RGB picture ``(height, width, 3)`` uint8 by explainer.
+
+    """
+    image = display_image(panel.image)
+    factor = max(1, -(-least // min(panel.region.shape)))
+    region = np.pad(_enlarged(panel.region.numpy(), factor), 1, mode="edge")
+    inside = region[1:-1, 1:-1]
+    inner = inside & region[:-2, 1:-1] & region[2:, 1:-1] & region[1:-1, :-2] & region[1:-1, 2:]
+    pictures = {}
+    for name, attribution in panel.attributions.items():
+        pictures[name] = _enlarged(_to_bytes(_overlay(image, attribution)), factor)
+        pictures[name][inside & ~inner] = [int(_OUTLINE[i : i + 2], 16) for i in (1, 3, 5)]
+    return pictures
+
+
+def draw_image(panel: Panel) -> Picture:
+    """The image alone, RGB ``(H, W, 3)`` uint8 at its own size."""
+    return _to_bytes(display_image(panel.image))
+
+
+def side_by_side(pictures: Sequence[Picture]) -> Picture:
+    """One picture of several, with black below the lower ones."""
+    height = max(len(one) for one in pictures)
+    return np.concatenate([np.pad(one, ((0, height - len(one)), (0, 0), (0, 0))) for one in pictures], axis=1)
 
 
 def draw_leakage(panel: Panel, explainers: Sequence[str]) -> npt.NDArray[np.uint8]:
@@ -150,21 +194,28 @@ def display_image(image: Tensor) -> Array:
 
 
 def panel_of(batch: AuditedBatch, n: int) -> Panel:
-    """Target ``n`` of a batch, ready to be drawn."""
+    """Target ``n`` of a batch, ready to be drawn; of a volume the slice across its shortest axis where the target is largest."""
     effects = batch.evidence.get("", {}).get("effect_map")
-    b = int(batch.targets.image_index[n])
+    b, region = int(batch.targets.image_index[n]), batch.targets.region[n]
+    axis = min(range(-region.ndim, 0), key=lambda axis: region.shape[axis])
+    place = int(region.movedim(axis, 0).flatten(1).sum(dim=1).argmax()) if region.ndim == 3 else None
+
+    def flat(values: Tensor) -> Tensor:
+        return (values if place is None else values.select(axis, place).clone()).cpu()
+
     return Panel(
         sample_id=batch.sample_ids[b],
         class_index=int(batch.targets.class_index[n]),
-        image=batch.images[b].cpu(),
-        prediction=batch.prediction[b].cpu(),
-        mask=None if batch.masks is None else batch.masks[b].cpu(),
-        region=batch.targets.region[n].cpu(),
-        attributions={name: maps[n].cpu() for name, maps in batch.attributions.items()},
+        image=flat(batch.images[b]),
+        prediction=flat(batch.prediction[b]),
+        mask=None if batch.masks is None else flat(batch.masks[b]),
+        region=flat(region),
+        attributions={name: flat(maps[n]) for name, maps in batch.attributions.items()},
         scores={
             name: {score: float(values[n]) for score, values in scores.items()} for name, scores in batch.scores.items()
         },
-        effect=None if effects is None else effects[n].cpu(),
+        effect=None if effects is None else flat(effects[n]),
+        slice_index=place,
     )
 
 
@@ -194,9 +245,17 @@ def _split(image: Array, panel: Panel, attribution: Tensor) -> Array:
     return blended
 
 
+def _to_bytes(picture: Array) -> Picture:
+    return (255 * picture + 0.5).astype(np.uint8)
+
+
+def _enlarged(picture: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
 def _outline(axis: Axes, region: Tensor) -> None:
     if region.any() and not region.all():
-        axis.contour(region.numpy().astype(float), levels=[0.5], colors=["#37d7ff"], linewidths=0.7)
+        axis.contour(region.numpy().astype(float), levels=[0.5], colors=[_OUTLINE], linewidths=0.7)
 
 
 def _colours(labels: Tensor) -> Array:

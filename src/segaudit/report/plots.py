@@ -1,14 +1,17 @@
-"""Two plots of a summary: what faithful explanations cost, in stability and in passes."""
+"""Plots of a summary (what faithful explanations cost, in stability and in passes) and of a run's epochs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from segaudit.files import whole
+from segaudit.report.curves import KINDS
+from segaudit.report.picture import Picture
 from segaudit.report.tables import ordered
 
 #: File name, the score along the horizontal axis, whether its axis is logarithmic.
@@ -31,6 +34,61 @@ def draw_plots(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
                 FigureCanvasAgg(_figure(summary, score, logarithmic)).print_png(str(draft))
             drawn.append(folder / file)
     return drawn
+
+
+def draw_curves(rows: Sequence[Mapping[str, Any]], explainers: Sequence[str]) -> Picture:
+    """Draw the mean deletion and insertion curves, RGB ``(height, width, 3)`` uint8.
+
+    Args:
+        rows: of :meth:`segaudit.report.curves.Curves.rows`.
+        explainers: in the order of their colours.
+
+    """
+    figure = Figure(figsize=(8, 3.6), dpi=90)
+    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.13, top=0.92, wspace=0.06)
+    for axis, kind in zip(figure.subplots(1, 2, sharey=True), KINDS, strict=True):
+        for place, explainer in enumerate(explainers):
+            points = [(row["fraction"], row["mean"]) for row in rows if (row["explainer"], row["kind"]) == (explainer, kind)]
+            if points:
+                axis.plot(*zip(*points, strict=True), color=_COLOURS[place % len(_COLOURS)], label=explainer)
+        axis.set_title(kind, fontsize=9)
+        axis.set_xlabel("share of pixels", fontsize=8)
+        axis.grid(alpha=0.25)
+        axis.tick_params(labelsize=7)
+    axis.legend(fontsize=7, frameon=False)
+    return _drawn(figure)
+
+
+def draw_tradeoff(rows: Sequence[Mapping[str, Any]], across: str, up: str) -> Picture:
+    """Draw a point an epoch and explainer, those on the front joined, RGB ``(height, width, 3)`` uint8.
+
+    Args:
+        rows: with ``explainer``, ``epoch``, ``front`` and the two numbers.
+        across: key of the number along the horizontal axis.
+        up: key of the number along the vertical axis.
+
+    """
+    figure = Figure(figsize=(6.4, 4.2), dpi=90)
+    figure.subplots_adjust(left=0.11, right=0.97, bottom=0.11, top=0.96)
+    axis = figure.subplots()
+    for place, explainer in enumerate(dict.fromkeys(row["explainer"] for row in rows)):
+        colour = _COLOURS[place % len(_COLOURS)]
+        own = [row for row in rows if row["explainer"] == explainer]
+        front = sorted((row[across], row[up]) for row in own if row["front"])
+        axis.scatter([row[across] for row in own], [row[up] for row in own], s=14, color=colour, alpha=0.5)
+        axis.plot(*zip(*front, strict=True), color=colour, marker="o", markersize=4, linewidth=0.8, label=explainer)
+    axis.set_xlabel(across, fontsize=8)
+    axis.set_ylabel(up, fontsize=8)
+    axis.grid(alpha=0.25)
+    axis.tick_params(labelsize=7)
+    axis.legend(fontsize=7, frameon=False)
+    return _drawn(figure)
+
+
+def _drawn(figure: Figure) -> Picture:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _figure(summary: Mapping[str, Any], score: str, logarithmic: bool) -> Figure:
