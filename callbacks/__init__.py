@@ -8,7 +8,8 @@ if __name__ == "callbacks":
 from segaudit.callbacks.alarm import AuditAlarm
 from segaudit.callbacks.audit import AttributionAudit
 from segaudit.callbacks.checkpoint import AuditCheckpoint
+from segaudit.callbacks.objective import SweepObjective
 from segaudit.callbacks.prediction import MaskWriter
 from segaudit.sample import Sample
 
-__all__ = ["AttributionAudit", "AuditAlarm", "AuditCheckpoint", "MaskWriter", "Sample"]
+__all__ = ["AttributionAudit", "AuditAlarm", "AuditCheckpoint", "MaskWriter", "Sample", "SweepObjective"]

@@ -21,10 +21,12 @@ from tqdm.auto import tqdm
 
 from segaudit.attribution import Explainer
 from segaudit.attribution.context import isolate_rng
-from segaudit.auditor import DEFAULT_EXPLAINERS, DEFAULT_METRICS, Auditor
-from segaudit.callbacks.panels import log_picture, log_table
+from segaudit.auditor import DEFAULT_EXPLAINERS, DEFAULT_METRICS, Auditor, gather
+from segaudit.callbacks.dashboard import ACCURACY, Epoch, View, define_directions, log_audit, log_epochs
 from segaudit.intervention import Intervention, Perturbation
+from segaudit.names import did_you_mean
 from segaudit.report import AuditFolder, Panel, draw_panels, score_table
+from segaudit.report.curves import Curves
 from segaudit.report.picture import first_targets
 from segaudit.sample import Sample, unpack
 from segaudit.target import TargetSelector
@@ -95,10 +97,16 @@ class AttributionAudit(Callback):
         self.prefix = prefix
         #: Scores of the last audit, as :meth:`Auditor.compute` names them.
         self.values: dict[str, Tensor] = {}
+        #: Records of the last audit, of all ranks.
+        self.records: list[dict[str, Any]] = []
+        #: The optimizer steps that had been taken at the last audit of ``fit``.
+        self.audited_at: int | None = None
         #: What `segaudit audit` keeps and writes; None in training, where an audit is small.
         self.whole: AuditFolder | None = None
         #: How many images a whole audit has; None for all.
         self.whole_images: int | None = None
+        #: What each audit of ``fit`` logged, and the accuracy of its epoch.
+        self.epochs: list[Epoch] = []
         self._title = ""
         self._folder: Path | None = None
         self._fresh = False
@@ -108,6 +116,21 @@ class AttributionAudit(Callback):
     def state_key(self) -> str:
         """Tells two audits in one Trainer apart."""
         return self._generate_state_key(prefix=self.prefix)
+
+    @property
+    def keys(self) -> list[str]:
+        """What is logged, without the prefix."""
+        shared = self.auditor.shared
+        each = [score for score in self.auditor.directions if score not in shared]
+        scores = [f"{name}/{score}" for name in self.auditor.explainers for score in [*each, "unscored"]]
+        return [*scores, *shared, "images", "targets", "seconds"]
+
+    @property
+    def directions(self) -> dict[str, bool | None]:
+        """Whether higher is better, by the key in the log; None where neither is."""
+        own = {key: self.auditor.directions.get(key.rpartition("/")[2]) for key in self.keys}
+        own |= dict.fromkeys(("images", "targets", "seconds"))
+        return ACCURACY | {f"{self.prefix}/{key}": better for key, better in own.items()}
 
     def unpack(self, batch: Any) -> Sample:
         """Take images, masks, ids and cues out of a batch; override it for batches of another form.
@@ -125,13 +148,20 @@ class AttributionAudit(Callback):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a monitor that would look at scores of another epoch."""
+        """Refuse a monitor that would look at scores of another epoch; tell W&B which way the scores are better."""
+        with isolate_rng():
+            define_directions(trainer.loggers, self.directions)
         if stage != "fit":
             return
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             monitor = getattr(callback, "monitor", None)
             if not isinstance(callback, Checkpoint | EarlyStopping) or not str(monitor).startswith(f"{self.prefix}/"):
                 continue
+            if str(monitor).removeprefix(f"{self.prefix}/") not in self.keys:
+                raise MisconfigurationException(
+                    f"{type(callback).__name__} looks at {monitor!r}, which is not audited."
+                    f"{did_you_mean(str(monitor), (f'{self.prefix}/{key}' for key in self.keys))}"
+                )
             every = lcm(getattr(callback, "_every_n_epochs", None) or 1, trainer.check_val_every_n_epoch or 1)
             if every % self.every_n_epochs:
                 raise MisconfigurationException(
@@ -156,6 +186,8 @@ class AttributionAudit(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print a line in ``fit``, the table in ``validate``."""
+        if self._fresh and trainer.state.fn == "fit":
+            self._log_epoch(trainer)
         if self._fresh and trainer.is_global_zero:
             if trainer.state.fn == "fit":
                 Console().print(self._summary(trainer), highlight=False, soft_wrap=True)
@@ -174,6 +206,14 @@ class AttributionAudit(Callback):
         if self.values and self._folder is not None and trainer.is_global_zero:
             Console().print(f"pictures and records: {self._folder}", soft_wrap=True, highlight=False)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The epochs so far, in plain types."""
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the run was."""
+        self.epochs = list(state_dict["epochs"])
+
     def _due(self, trainer: Trainer) -> bool:
         epoch = trainer.current_epoch + 1
         last = epoch == trainer.max_epochs or 0 < trainer.max_steps <= trainer.global_step or trainer.should_stop
@@ -186,16 +226,19 @@ class AttributionAudit(Callback):
             budget = self.time_budget * (started - self._epoch_started)
         self.auditor.reset()
         with isolate_rng():  # reading a data set may draw random numbers, and so may a logger
-            panels = self._walk(trainer, pl_module, _loader(loaders), started, budget)
+            panels, curves = self._walk(trainer, pl_module, _loader(loaders), started, budget)
             self.values = self.auditor.compute()
-            records = self.auditor.records()
+            self.records = self.auditor.records()
             if self.whole is not None:
                 self.whole.gather()
+            else:
+                curves = Curves.merge(gather(curves))
             folder = trainer.log_dir  # asks all ranks
             self._title = f"{self.prefix}: epoch {trainer.current_epoch}, {time.perf_counter() - started:.1f} s"
             self._fresh = True
+            self.audited_at = trainer.global_step
             if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-                self._write(trainer, pl_module, folder, records, panels)
+                self._write(trainer, pl_module, folder, self.records, panels, curves)
         device = pl_module.device
         logged = {f"{self.prefix}/{name}": value.to(device) for name, value in self.values.items()}
         logged[f"{self.prefix}/seconds"] = torch.tensor(time.perf_counter() - started, device=device)
@@ -203,7 +246,7 @@ class AttributionAudit(Callback):
 
     def _walk(
         self, trainer: Trainer, pl_module: LightningModule, loader: Any, started: float, budget: float | None
-    ) -> list[Panel]:
+    ) -> tuple[list[Panel], Curves]:
         """Audit this rank's share of the images, in step with the other ranks."""
         dataset, collate = _dataset(loader)
         order = self._order(len(dataset))
@@ -212,6 +255,7 @@ class AttributionAudit(Callback):
         block = min(self.batch_size, max(1, -(-len(order) // trainer.world_size)))
         starts = range(0, len(order), block)
         panels: list[Panel] = []
+        curves = Curves()
         bar = tqdm(
             total=len(order),
             desc="Audit",
@@ -233,12 +277,14 @@ class AttributionAudit(Callback):
                     audited = self.auditor.update(pl_module, sample.images, sample.masks, ids, sample.cues)
                     if self.whole is not None:
                         self.whole.add(start, audited)
+                    else:
+                        curves.add(audited)
                     panels += first_targets(audited, self.panels - len(panels))
                 bar.update(min(block * len(these), len(order) - these[0]))
                 spent = budget is not None and time.perf_counter() - started >= budget
                 if trainer.strategy.reduce_boolean_decision(spent, all=False) or trainer.fast_dev_run:  # type: ignore[attr-defined]
                     break
-        return panels
+        return panels, curves
 
     def _order(self, images: int) -> list[int]:
         """Which images are audited, always in the same order."""
@@ -253,6 +299,7 @@ class AttributionAudit(Callback):
         folder: str | None,
         records: list[dict[str, Any]],
         panels: list[Panel],
+        curves: Curves,
     ) -> None:
         names = _class_names(trainer, pl_module)
         if self.whole is not None:
@@ -270,14 +317,22 @@ class AttributionAudit(Callback):
                 pq.write_table(pa.Table.from_pylist(rows), f"{stem}.parquet")
             if picture is not None:
                 Image.fromarray(picture).save(f"{stem}.png")
-        if picture is not None:
-            log_picture(trainer.loggers, f"{self.prefix}/panels", picture, step)
-        scores = list(self.auditor.directions)
-        table = [
-            [name, *(float(self.values.get(f"{name}/{score}", self.values.get(score, torch.nan))) for score in scores)]
-            for name in self.auditor.explainers
-        ]
-        log_table(trainer.loggers, f"{self.prefix}/scores", ["explainer", *scores], table, step)
+        view = View(
+            self.prefix, step, names, list(self.auditor.explainers), list(self.auditor.directions), self.values, records,
+            curves.rows(), panels, picture,
+        )  # fmt: skip
+        log_audit(trainer.loggers, view)
+
+    def _log_epoch(self, trainer: Trainer) -> None:
+        """Note what was logged, of the model's own keys too, which were not there when the audit was."""
+        metrics, known = trainer.callback_metrics, self.directions
+        logged = {key: float(value) for key, value in metrics.items() if key in known}
+        self.epochs.append({"epoch": float(trainer.current_epoch)} | logged)
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            with isolate_rng():
+                log_epochs(
+                    trainer.loggers, self.prefix, trainer.global_step, self.epochs, list(self.auditor.explainers), known
+                )
 
     def _summary(self, trainer: Trainer) -> str:
         """One line of the epoch: what was validated, and one explainer's scores."""

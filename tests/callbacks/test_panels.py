@@ -1,9 +1,5 @@
-"""Pictures and tables on dashboards."""
+"""Dashboards may not draw from the random states that training draws from; test_dashboard.py has what they show."""
 
-import json
-
-import pytest
-import torch
 from integration.test_training_is_untouched import random_states, same
 from integration.tiny import audit, loader, task, trainer
 from lightning.pytorch import Callback
@@ -14,30 +10,20 @@ class RandomStates(Callback):
     def __init__(self):
         self.seen = []
 
-    def on_validation_epoch_end(self, trainer, pl_module):
+    def note(self, *_, **__):
         self.seen.append(random_states())
+
+    setup = on_validation_epoch_end = on_validation_end = note
 
 
 class Before(RandomStates):
     """The same, at another place."""
 
 
-def test_wandb_offline_gets_pictures_a_table_and_scalars(tmp_path):
-    pytest.importorskip("wandb")
+def test_dashboards_draw_no_random_numbers(tmp_path):
     logger = WandbLogger(project="test", save_dir=tmp_path, offline=True)
     before, after = Before(), RandomStates()
     loop = trainer(before, audit(panels=2), after, logger=logger, folder=tmp_path, max_epochs=2)
     loop.fit(task(), loader(8, train=True), loader(6))
-    # It doesn't only draw: it may not draw random numbers either.
-    assert [same(one, other) for one, other in zip(before.seen, after.seen, strict=True)] == [True, True]
-    summary = dict(logger.experiment.summary)
-    media = tmp_path.glob("wandb/offline-run-*/files/media")
-    names = sorted(path.name for folder in media for path in folder.rglob("*.*"))
-    assert sum(name.endswith(".png") for name in names) == 2
-    assert sum(name.endswith(".table.json") for name in names) == 2
-    assert "audit/dea/deletion_auc" in summary
-    (newest, *_) = sorted(tmp_path.glob("wandb/offline-run-*/files/media/**/*.table.json"))
-    table = json.loads(newest.read_text())
-    assert table["columns"][0] == "explainer"
-    assert {row[0] for row in table["data"]} >= {"dea", "random", "target_mask"}
-    assert torch.tensor([row[1:] for row in table["data"]]).shape == (7, 10)
+    assert [same(one, other) for one, other in zip(before.seen, after.seen, strict=True)] == [True] * 5
+    assert "audit/dea/deletion_auc" in dict(logger.experiment.summary)

@@ -6,7 +6,8 @@ from _models import Net, images
 
 from segaudit.auditor import AuditedBatch, Auditor
 from segaudit.intervention import GridRegions, Intervention
-from segaudit.report.gallery import GRID, Gallery
+from segaudit.report.curves import GRID
+from segaudit.report.gallery import Gallery
 
 
 @pytest.fixture

@@ -1,0 +1,85 @@
+"""SweepObjective: one number for a hyperparameter search that has a bound to keep."""
+
+from math import isfinite
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from segaudit.callbacks.audit import AttributionAudit
+from segaudit.selection import Candidate, Constrained
+
+
+class SweepObjective(Callback):
+    """Log what a sweep should maximise: the accuracy where bounds are kept, minus the excess where one is not.
+
+    The order is that of :class:`segaudit.selection.Constrained` for an accuracy in [0, 1], and Deb's (An efficient constraint
+    handling method for genetic algorithms, 2000): whatever keeps the bounds is above whatever does not, and of two that do
+    not, the nearer is above. Logged at each audited epoch is the best so far, since the search looks at a run's last value,
+    but the checkpoint that is kept is the best one. Until an epoch has all numbers, nothing is logged.
+
+    Args:
+        subject_to: bounds by key, ``{"audit/dea/off_target_leakage": "<= 0.35"}``.
+        maximize: key of an accuracy in [0, 1].
+        key: under which the number is logged, by every logger; callbacks cannot monitor it.
+
+    Raises:
+        ValueError: if there is no bound, or one is none.
+
+    Example:
+        >>> objective = SweepObjective({"audit/dea/off_target_leakage": "<= 0.35"})
+        >>> objective.value({"val/iou": 0.75, "audit/dea/off_target_leakage": 0.3})
+        0.75
+        >>> objective.value({"val/iou": 0.75, "audit/dea/off_target_leakage": 0.6})
+        -0.25
+
+    """
+
+    def __init__(self, subject_to: dict[str, str], maximize: str = "val/iou", key: str = "select/objective") -> None:
+        self.rule = Constrained(maximize=maximize, subject_to=subject_to)
+        self.key = key
+        #: The best so far; None as long as there is none.
+        self.best: float | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Tells two objectives in one Trainer apart."""
+        return self._generate_state_key(key=self.key)
+
+    def value(self, logged: dict[str, float]) -> float | None:
+        """The objective of one epoch; None if a number is missing or not finite."""
+        if not all(isfinite(logged.get(key, float("nan"))) for key in self.rule.keys):
+            return None
+        one = Candidate("", logged)
+        return logged[self.rule.keys[0]] if self.rule.rank([one])[0].allowed else -self.rule.excess(one)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log it, where the epoch was audited."""
+        audits: list[AttributionAudit] = [
+            one
+            for one in trainer.callbacks  # type: ignore[attr-defined]
+            if isinstance(one, AttributionAudit) and any(key.startswith(f"{one.prefix}/") for key in self.rule.keys)
+        ]
+        stale = any(one.audited_at != trainer.global_step for one in audits)
+        if trainer.state.fn != "fit" or trainer.sanity_checking or stale:
+            return
+        absent = [key for key in self.rule.keys if key not in trainer.callback_metrics]
+        if absent:
+            raise MisconfigurationException(
+                f"SweepObjective looks at {', '.join(absent)}, which nothing has logged; there are "
+                f"{', '.join(sorted(trainer.callback_metrics))}."
+            )
+        value = self.value({key: float(trainer.callback_metrics[key]) for key in self.rule.keys})
+        if value is not None:
+            self.best = value if self.best is None else max(self.best, value)
+        if self.best is not None and trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_metrics({self.key: self.best, "epoch": float(trainer.current_epoch)}, trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the run was."""
+        self.best = state_dict["best"]
