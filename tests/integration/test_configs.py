@@ -24,6 +24,7 @@ DATA = Path(os.environ.get("SEGAUDIT_DATA") or ROOT.parent / "shared" / "data")
 SMALL_DATA: dict[str, dict[str, Any]] = {
     "quickstart.yaml": {"size": 32, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
     "explainers.yaml": {"size": 64, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
+    "right_reasons.yaml": {"size": 32, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
     "attention.yaml": {"size": 64, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
     "camvid.yaml": {"root": "camvid", "image_size": [64, 96], "batch_size": 2},
 }
