@@ -13,10 +13,10 @@ from segaudit.selection import Candidate, Constrained
 class SweepObjective(Callback):
     """Log what a sweep should maximise: the accuracy where bounds are kept, minus the excess where one is not.
 
-    The order is that of :class:`segaudit.selection.Constrained` for an accuracy in [0, 1], and Deb's (An efficient constraint
-    handling method for genetic algorithms, 2000): whatever keeps the bounds is above whatever does not, and of two that do
-    not, the nearer is above. Logged at each audited epoch is the best so far, since the search looks at a run's last value,
-    but the checkpoint that is kept is the best one. Until an epoch has all numbers, nothing is logged.
+    The order is that of :class:`segaudit.selection.Constrained` for an accuracy in [0, 1], and Deb's (An efficient
+    constraint handling method for genetic algorithms, 2000): whatever keeps the bounds is above whatever does not, and of
+    two that do not, the nearer is above. Logged at each audited epoch is the best so far: a search looks at a run's last
+    value, but the checkpoint that is kept is the best one. Until an epoch has all numbers, nothing is logged.
 
     Args:
         subject_to: bounds by key, ``{"audit/dea/off_target_leakage": "<= 0.35"}``.

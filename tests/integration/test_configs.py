@@ -16,7 +16,8 @@ from segaudit.cli import main
 from segaudit.names import snake_case
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+#: The sweep is for W&B, not for the program: test_sweep.py runs it.
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.name != "sweep.yaml")
 BENCHMARKS = sorted((ROOT / "configs" / "benchmark").glob("*.yaml"))
 DATA = Path(os.environ.get("SEGAUDIT_DATA") or ROOT.parent / "shared" / "data")
 
