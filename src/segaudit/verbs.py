@@ -1,4 +1,4 @@
-"""The verbs of the program that Lightning does not have: listings, benchmark, report, compare, select."""
+"""The verbs of the program that Lightning does not have: listings, benchmark, report, compare, select, workspace."""
 
 import shutil
 import sys
@@ -14,7 +14,7 @@ from rich.console import Console
 import segaudit.metrics.catalogue as score_catalogue
 from segaudit.attribution.catalogue import LEGEND, catalogue, describe
 from segaudit.benchmark import Benchmark
-from segaudit.report import comparison, difference_table, read_records, write_report
+from segaudit.report import comparison, difference_table, read_records, read_run, write_report
 from segaudit.report.run import all_directions, run_names
 from segaudit.selection import (
     SelectionRule,
@@ -24,6 +24,7 @@ from segaudit.selection import (
     verdict,
     write_selection,
 )
+from segaudit.workspace import build_workspace
 
 
 def explainers(words: list[str]) -> None:
@@ -113,6 +114,19 @@ def select(words: list[str]) -> None:
         print(f"table and picture: {found.out}")
 
 
+def workspace(words: list[str]) -> None:
+    """Save a W&B workspace with a place for everything that a run's audits logged; one must be logged in."""
+    parser = ArgumentParser(prog="segaudit workspace", description=workspace.__doc__)
+    parser.add_argument("run", type=Path, help="folder of a fit, whose keys it is made for")
+    parser.add_argument("--entity", required=True, type=str, help="user or team on W&B")
+    parser.add_argument("--project", default="segaudit", help="project on W&B")
+    parser.add_argument("--prefix", default="audit", help="prefix of the audit's keys")
+    parser.add_argument("--name", default="segaudit", help="name of the workspace")
+    found = parser.parse_args(words)
+    keys = list(dict.fromkeys(key for row in read_run(found.run).epochs for key in row))
+    build_workspace(found.entity, found.project, keys, found.prefix, found.name).save()
+
+
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "explainers": explainers,
     "scores": scores,
@@ -120,6 +134,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "report": report,
     "compare": compare,
     "select": select,
+    "workspace": workspace,
 }
 
 
