@@ -52,7 +52,7 @@ def test_a_class_is_found_without_being_registered() -> None:
 @pytest.mark.parametrize("name", ["dog", "unfinished", "animal", "Cat", ""])
 def test_an_unknown_name_lists_what_there_is(name: str) -> None:
     with pytest.raises(
-        ValueError, match=f"there is no Animal '{name}'. Known: cat, house_cat; any other goes by its class_path"
+        ValueError, match=rf"there is no Animal '{name}'\..* Known: cat, house_cat; any other goes by its class_path"
     ):
         resolve(name, Animal)
 

@@ -1,27 +1,36 @@
 """The program `segaudit`: Lightning's verbs on the command line, everything chosen in YAML."""
 
-import errno
 import os
-import re
 import sys
-import traceback
 import warnings
+from typing import Any
 
 import segmentation_models_pytorch  # noqa: F401 -- imported, as the next ones are, so that its classes have short names
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.cli import ArgsType, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import segaudit.callbacks
 import segaudit.data
 import segaudit.task
+from segaudit.errors import OneSentence, sentence
 from segaudit.report import AuditFailedError
 from segaudit.trainer import Trainer
 from segaudit.verbs import VERBS
 
 
+class Parser(OneSentence, LightningArgumentParser):
+    """Says what is wrong with the configuration."""
+
+
 class CLI(LightningCLI):
     """Lightning's verbs, and `audit`."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser, and one for each verb, that says what is wrong in one sentence."""
+        made = super().init_parser(**kwargs)
+        made.__class__ = Parser  # Lightning names its class in the method
+        return made
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -71,27 +80,9 @@ def main(args: ArgsType = None) -> None:
     except AuditFailedError as failure:
         print(f"segaudit: the audit fails. {failure}", file=sys.stderr)
         sys.exit(3)
-    except (ValueError, OSError, MisconfigurationException) as error:
-        sentence = _sentence(error)
-        if os.environ.get("SEGAUDIT_TRACEBACK") or not sentence:
+    except (ValueError, KeyError, TypeError, OSError, MisconfigurationException) as error:
+        told = sentence(error)
+        if os.environ.get("SEGAUDIT_TRACEBACK") or not told:
             raise
-        print(f"segaudit: {sentence}\n(SEGAUDIT_TRACEBACK=1 shows where this arose.)", file=sys.stderr)
+        print(f"segaudit: {told}\n(SEGAUDIT_TRACEBACK=1 shows where this arose.)", file=sys.stderr)
         sys.exit(2)
-
-
-def _sentence(error: Exception) -> str:
-    """What to tell the user; nothing for an error that a library raised because it was called wrongly."""
-    # A constructor's error is hidden in jsonargparse's account of all that the value could have been but isn't.
-    if str(error).startswith("Does not validate"):
-        reasons = [x for x in re.findall(r"^ +- (.*)", str(error), re.MULTILINE) if not x.startswith("Expected a")]
-        return "; ".join(reasons) or str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return (
-            f"there is no room for {error.filename or 'what should be written'} ({error.strerror}): free some space and run "
-            "this again; what was written before is whole."
-        )
-    if not isinstance(error, ValueError):
-        return str(error)
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    origins = type(error).__module__, str(frame.f_globals.get("__name__"))
-    return str(error) if any(name.startswith("segaudit.") for name in origins) else ""

@@ -8,12 +8,12 @@ from typing import Any
 
 import lightning
 import yaml
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
 import segaudit.metrics.catalogue as score_catalogue
 from segaudit.attribution.catalogue import LEGEND, catalogue, describe
 from segaudit.benchmark import Benchmark
+from segaudit.errors import OneSentence
 from segaudit.report import comparison, difference_table, read_records, read_run, write_report
 from segaudit.report.run import all_directions, run_names
 from segaudit.selection import (
@@ -50,7 +50,7 @@ def scores(words: list[str]) -> None:
 
 def benchmark(words: list[str]) -> None:
     """Audit networks on data sets with explainers and scores, and lay the results side by side."""
-    parser = ArgumentParser(prog="segaudit benchmark", description=Benchmark.__doc__)
+    parser = OneSentence(prog="segaudit benchmark", description=Benchmark.__doc__)
     parser.add_argument("--config", action="config", help="a YAML file")
     parser.add_class_arguments(Benchmark, as_group=False, sub_configs=True)
     found = parser.parse_args(words)
@@ -65,7 +65,7 @@ def benchmark(words: list[str]) -> None:
 
 def report(words: list[str]) -> None:
     """Write one self-contained HTML page about runs."""
-    parser = ArgumentParser(prog="segaudit report", description=report.__doc__)
+    parser = OneSentence(prog="segaudit report", description=report.__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs: of a fit, an audit or a benchmark")
     parser.add_argument("--out", type=Path, help="the page; report.html in the first run's folder unless told")
     found = parser.parse_args(words)
@@ -75,7 +75,7 @@ def report(words: list[str]) -> None:
 
 def compare(words: list[str]) -> None:
     """Print paired differences of two or more audits from the first."""
-    parser = ArgumentParser(prog="segaudit compare", description=compare.__doc__)
+    parser = OneSentence(prog="segaudit compare", description=compare.__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, two or more")
     parser.add_argument("--out", type=Path, help="an HTML page of the runs and their differences")
     found = parser.parse_args(words)
@@ -92,7 +92,7 @@ def compare(words: list[str]) -> None:
 
 def select(words: list[str]) -> None:
     """Choose among all epochs of finished runs, by the rules that AuditCheckpoint has."""
-    parser = ArgumentParser(prog="segaudit select", description=select.__doc__)
+    parser = OneSentence(prog="segaudit select", description=select.__doc__)
     parser.add_argument("--config", action="config", help="a YAML file with a rule")
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, each of a fit")
     parser.add_argument("--rule", type=SelectionRule, default={"class_path": "Tolerant"}, help="a rule and its arguments")
@@ -116,7 +116,7 @@ def select(words: list[str]) -> None:
 
 def workspace(words: list[str]) -> None:
     """Save a W&B workspace with a place for everything that a run's audits logged; one must be logged in."""
-    parser = ArgumentParser(prog="segaudit workspace", description=workspace.__doc__)
+    parser = OneSentence(prog="segaudit workspace", description=workspace.__doc__)
     parser.add_argument("run", type=Path, help="folder of a fit, whose keys it is made for")
     parser.add_argument("--entity", required=True, type=str, help="user or team on W&B")
     parser.add_argument("--project", default="segaudit", help="project on W&B")
