@@ -11,9 +11,10 @@ from PIL import Image
 
 
 class MaskWriter(BasePredictionWriter):
-    """Write each predicted class map as an 8-bit PNG, ``predictions/<id>.png`` in the run folder.
+    """Write each predicted class map as an 8-bit PNG, ``predictions/<id>.png`` in the run folder; a volume's as a TIFF.
 
-    The program uses it by itself; it acts in ``predict`` alone, on predictions ``{"id": [...], "mask": (B, H, W)}``.
+    The program uses it by itself; it acts in ``predict`` alone, on predictions ``{"id": [...], "mask": (B, *S)}``. The TIFF
+    has a page for each slice along the first axis.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,9 @@ class MaskWriter(BasePredictionWriter):
         names = prediction.get("id") or batch_indices or [f"{batch_idx}-{i}" for i in range(len(masks))]
         self._folder.mkdir(parents=True, exist_ok=True)
         for name, mask in zip(names, masks, strict=True):
-            Image.fromarray(mask).save(self._folder / f"{Path(str(name)).name}.png")
+            pages = [Image.fromarray(page) for page in mask.reshape(-1, *mask.shape[-2:])]
+            path = self._folder / f"{Path(str(name)).name}.{'png' if mask.ndim == 2 else 'tiff'}"
+            pages[0].save(path, save_all=len(pages) > 1, append_images=pages[1:])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say where the masks are."""

@@ -12,9 +12,15 @@ import torch.distributed as dist
 # For the processes that tests start, too.
 os.environ |= {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
 
-#: Set by Lightning and W&B for the processes that they start, and by what pytorch-grad-cam imports: taken back unsaid.
+#: Set by Lightning and W&B for the processes that they start, and by what pytorch-grad-cam and MONAI import: taken back unsaid.
 THEIR_OWN = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "MASTER_PORT", "WANDB_MODE", "WANDB_SERVICE")
-THEIR_OWN += ("KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK", "LD_LIBRARY_PATH", "TORCHINDUCTOR_CACHE_DIR")
+THEIR_OWN += (
+    "KMP_INIT_AT_FORK",
+    "KMP_DUPLICATE_LIB_OK",
+    "LD_LIBRARY_PATH",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "CUBLAS_WORKSPACE_CONFIG",
+)
 
 
 @pytest.fixture(autouse=True)

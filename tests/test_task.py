@@ -258,7 +258,8 @@ def broken(mask_value: int) -> list[dict[str, Any]]:
         (network(), None, broken(7), NAMES, r"hold the class 7, but there are 3 classes, 0 to 2 \(sky, road, car\)"),
         (network(), None, broken(-1), NAMES, "hold the class -1"),
         (Classifier(), None, samples(), NAMES, "dense prediction"),
-        (network(), None, [{**i, "mask": i["mask"][None]} for i in samples()], NAMES, r"shape \(2, 1, 6, 7\)"),
+        (network(), None, [{**i, "mask": i["image"]} for i in samples()], NAMES, r"shape \(2, 3, 6, 7\)"),
+        (network(), None, [{"image": i["image"]} for i in samples()], NAMES, "has images but no masks"),
     ],
 )  # fmt: skip
 def test_one_clear_sentence(net, loss, items, names, sentence):
@@ -332,3 +333,35 @@ def test_two_processes_score_as_one(tmp_path, n):
 
 def test_channels_last():
     assert SegmentationTask(nn.Conv2d(3, 4, 3)).network.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_network_of_volumes_keeps_its_layout_and_trains():
+    torch.manual_seed(0)
+    g = torch.Generator().manual_seed(0)
+    items = [{"image": torch.randn(3, 4, 5, 6, generator=g)} for _ in range(4)]
+    items = [{**item, "mask": (item["image"][0] > 0).long()} for item in items]
+    network = nn.Sequential(nn.Conv3d(3, 4, 1), nn.ReLU(), nn.Conv3d(4, 2, 1))
+    task = SegmentationTask(network, class_names=["low", "high"], optimizer=lambda p: torch.optim.Adam(p, lr=0.1))
+    runner = trainer(max_epochs=30)
+    runner.fit(task, datamodule=Data(items))
+    assert runner.callback_metrics["val/iou"] > 0.9
+    with torch.no_grad():
+        predicted = task(torch.stack([i["image"] for i in items])).argmax(1)
+    expected = slow_iou(predicted.numpy(), torch.stack([i["mask"] for i in items]).numpy(), 2)
+    assert float(runner.callback_metrics["val/iou"]) == pytest.approx(np.mean(expected))
+
+
+@pytest.mark.parametrize("name", ["DiceLoss", "DiceCELoss", "FocalLoss", "TverskyLoss"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_losses_of_monai_get_the_channel_that_they_ask_for(name, dims):
+    losses = pytest.importorskip("monai.losses", reason="MONAI is not installed: its losses are not tried (segaudit[monai])")
+    softmax = {"use_softmax": True} if name == "FocalLoss" else {"softmax": True}
+    loss = getattr(losses, name)(to_onehot_y=True, **softmax)
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, *(4, 5, 6)[:dims], generator=g)
+    masks = torch.randint(0, 3, (2, *(4, 5, 6)[:dims]), generator=g)
+    masks[0, 0] = 255
+    kept = masks != 255
+    chosen = torch.stack([logits[:, c][kept] for c in range(3)])[None]
+    expected = loss(chosen, masks[kept][None, None].float())
+    assert loss_of(SegmentationTask(network(), loss=loss), logits, masks) == pytest.approx(expected.item(), rel=1e-5)

@@ -14,8 +14,9 @@ def logits_of(output: Any, size: Sequence[int]) -> Tensor:
     """Take the logits out of a network's output and bring them to the input's spatial size.
 
     Args:
-        output: a tensor ``(B, C, *S')``, a mapping with the key ``"out"`` (torchvision), or an object with ``.logits``
-            (transformers).
+        output: a tensor ``(B, C, *S')``, or a list of one; a mapping or an object with ``out`` (torchvision) or ``logits``
+            (transformers); or one with ``class_queries_logits`` ``(B, Q, C + 1)`` and ``masks_queries_logits``
+            ``(B, Q, *S')``, as MaskFormer and its heirs have, whose class scores are taken as probabilities (our reading).
         size: the spatial size ``*S`` of the input.
 
     Returns:
@@ -25,21 +26,41 @@ def logits_of(output: Any, size: Sequence[int]) -> Tensor:
         ValueError: if the output holds no dense logits.
 
     """
-    if isinstance(output, Mapping):
-        output = output.get("out", output.get("logits"))
-    elif hasattr(output, "logits"):
-        output = output.logits
-    if not isinstance(output, Tensor):
+    if isinstance(output, Sequence) and len(output) == 1:
+        output = output[0]
+    logits = output if isinstance(output, Tensor) else _entry(output, "out")
+    logits = logits if logits is not None else _entry(output, "logits")
+    if logits is None:
+        classes, masks = _entry(output, "class_queries_logits"), _entry(output, "masks_queries_logits")
+        if classes is not None and masks is not None:
+            return _logits_of_queries(classes, masks, size)
+        several = isinstance(output, Sequence) and bool(output) and all(isinstance(one, Tensor) for one in output)
+        got = f"{len(output)} tensors, as deep supervision gives" if several else type(output).__name__
         raise ValueError(
             "the model's output holds no logits: expected a tensor (B, C, *S), a dict with the key 'out' or an object with "
-            f"'.logits', got {type(output).__name__}. Wrap the model in a module whose forward returns the logits."
+            f"'.logits', got {got}. Wrap the model in a module whose forward returns the logits."
         )
-    if output.ndim != len(size) + 2:
+    if logits.ndim != len(size) + 2:
         raise ValueError(
-            f"the model's output has the shape {tuple(output.shape)}, but a dense prediction (B, C, *S) with {len(size)} "
-            "spatial dimensions is needed: is this a classifier, or is its class dimension missing?"
+            f"the model's output has the shape {tuple(logits.shape)}, but a dense prediction (B, C, *S) with {len(size)} "
+            "spatial dimensions is needed: is this a classifier, is its class dimension missing, or does deep supervision "
+            "add one?"
         )
-    return resize(output, size)
+    return resize(logits, size)
+
+
+def _entry(output: Any, name: str) -> Tensor | None:
+    found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+    return found if isinstance(found, Tensor) else None
+
+
+def _logits_of_queries(classes: Tensor, masks: Tensor, size: Sequence[int]) -> Tensor:
+    """Logits whose softmax is the share of each class in the scores of MaskFormer (Cheng et al. 2021, section 3.4).
+
+    A class's score at a pixel is the sum over the queries of the class's probability times the mask's.
+    """
+    scores = torch.einsum("bqc,bq...->bc...", classes.softmax(dim=-1)[..., :-1], masks.sigmoid())  # the last: "no object"
+    return resize(scores, size).clamp_min(torch.finfo(scores.dtype).tiny).log()
 
 
 def resize(values: Tensor, size: Sequence[int]) -> Tensor:

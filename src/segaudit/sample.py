@@ -28,8 +28,9 @@ class Sample:
 def unpack(batch: Any) -> Sample:
     """Take images, masks, ids and cues out of a batch.
 
-    Understands ``(images, masks, ...)``, a lone tensor, and mappings with the keys ``image`` or ``images``, ``mask``,
-    ``masks``, ``label`` or ``labels``, ``id`` and ``cue``.
+    Understands ``(images, masks, ...)``, a lone tensor, and mappings with the keys ``image``, ``images`` or
+    ``pixel_values``, ``mask``, ``masks``, ``label`` or ``labels``, ``id`` and ``cue``. Masks may have a channel of their
+    own, ``(B, 1, *S)``, and be floating point, as MONAI's are.
 
     Raises:
         ValueError: if there are no images in it.
@@ -44,12 +45,24 @@ def unpack(batch: Any) -> Sample:
         images = _first(batch, "image", "images", "pixel_values")
         masks = _first(batch, "mask", "masks", "label", "labels")
         if isinstance(images, Tensor):
-            return Sample(images, masks, batch.get("id"), batch.get("cue"))
+            return Sample(_plain(images), _class_indices(masks, images), batch.get("id"), batch.get("cue"))
     elif isinstance(batch, Tensor):
-        return Sample(batch)
+        return Sample(_plain(batch))
     elif isinstance(batch, Sequence) and batch and isinstance(batch[0], Tensor):
-        return Sample(batch[0], batch[1] if len(batch) > 1 else None)
+        return Sample(_plain(batch[0]), _class_indices(batch[1], batch[0]) if len(batch) > 1 else None)
     raise ValueError(f"there are no images in a batch of the type {type(batch).__name__}.")
+
+
+def _plain(values: Tensor) -> Tensor:
+    """Without what a subclass carries along (MONAI's, torchvision's), which is slow."""
+    return values.as_subclass(Tensor)
+
+
+def _class_indices(masks: Any, images: Tensor) -> Any:
+    if not isinstance(masks, Tensor):
+        return masks
+    masks = _plain(masks[:, 0] if masks.ndim == images.ndim and masks.shape[1] == 1 else masks)
+    return masks.long() if masks.is_floating_point() else masks
 
 
 def _first(batch: Mapping[str, Any], *keys: str) -> Any:

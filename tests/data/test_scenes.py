@@ -140,3 +140,61 @@ def test_the_dataset_can_be_sent_to_a_worker():
     data = scenes_of().dataset("train")
     copy = pickle.loads(pickle.dumps(data))
     assert torch.equal(copy[3]["image"], data[3]["image"])
+
+
+def test_a_volume_is_a_function_of_seed_split_and_index():
+    first, again = scenes_of(size=24, depth=10).dataset("train"), scenes_of(size=24, depth=10).dataset("train")
+    item = first[2]
+    assert item["image"].shape == (3, 10, 24, 24)
+    assert item["image"].dtype == torch.float32
+    for name in ("mask", "cue"):
+        assert item[name].shape == (10, 24, 24)
+        assert item[name].dtype == torch.int64
+    for other in (
+        first[1],
+        scenes_of(size=24, depth=10).dataset("val")[2],
+        scenes_of(size=24, depth=10, seed=1).dataset("train")[2],
+    ):
+        assert not torch.equal(item["image"], other["image"])
+    assert torch.equal(item["image"], again[2]["image"])
+    assert torch.equal(item["cue"], again[2]["cue"])
+
+
+@pytest.mark.parametrize(("size", "depth"), [(32, 16), (48, 48), (32, 3), (16, 1)])
+def test_solids_are_as_deep_as_they_are_wide(size, depth):
+    starts = set()
+    for seed in range(30):
+        scene = draw_scene(np.random.default_rng(seed), size, 1.0, max_objects=2, depth=depth)
+        assert scene.image.shape == (depth, size, size, 3)
+        width = tag_width(size)
+        assert (scene.cue > 0).sum() == len(scene.objects) * width**2 * min(depth, width)
+        for item in scene.objects:
+            first, last = item.slices
+            assert 0 <= first < last <= depth
+            assert last - first == min(depth, round(item.side))
+            assert first <= item.tag_slices[0]
+            assert item.tag_slices[1] - item.tag_slices[0] == min(depth, width)
+            assert item.tag_slices[1] <= min(depth, max(last, first + width))
+            starts.add(first)
+            centre = scene.mask[:, int(item.centre[1]), int(item.centre[0])]
+            assert (np.flatnonzero(centre) == np.arange(first, last)).all()
+            left, top = item.tag
+            tag = scene.cue[slice(*item.tag_slices), top : top + width, left : left + width]
+            assert (tag == item.colour).all()
+        assert not ((scene.mask > 0) & (scene.cue > 0)).any()
+    assert len(starts) == 1 if depth < 4 else len(starts) > 4
+
+
+def test_slices_of_a_volume_share_their_texture():
+    volume = draw_scene(np.random.default_rng(0), 64, 1.0, depth=24).image[..., 0].astype(float)
+
+    def alike(a, b):
+        return np.corrcoef(a.ravel(), b.ravel())[0, 1]
+
+    assert alike(volume[:-1], volume[1:]) > 0.8
+    assert alike(volume[:, :-1], volume[:, 1:]) == pytest.approx(alike(volume[:-1], volume[1:]), abs=0.1)
+
+
+def test_wrong_depth():
+    with pytest.raises(ValueError, match="depth is 0, but a volume needs at least one slice"):
+        ShortcutScenes(depth=0)

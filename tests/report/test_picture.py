@@ -97,7 +97,27 @@ def test_first_targets_are_the_largest_of_each_image() -> None:
     assert [p.sample_id for p in first_targets(batch, 2)] == [p.sample_id for p in panels[:2]]
     assert first_targets(batch, 0) == []
     assert first_targets(audited(dims=1), 3) == []
-    assert first_targets(audited(dims=3), 3) == []
+
+
+def test_of_a_volume_the_slice_with_most_of_the_target_is_shown() -> None:
+    batch = audited(dims=3)  # (7, 6, 8): the second axis is the shortest
+    for panel in first_targets(batch, 9):
+        b = batch.sample_ids.index(panel.sample_id)
+        (n,) = [
+            n for n in range(len(batch.targets))
+            if int(batch.targets.image_index[n]) == b and int(batch.targets.class_index[n]) == panel.class_index
+        ]  # fmt: skip
+        areas = [int(batch.targets.region[n][:, i].sum()) for i in range(6)]
+        assert panel.slice_index == areas.index(max(areas))
+        i = panel.slice_index
+        assert torch.equal(panel.image, batch.images[b][:, :, i])
+        assert torch.equal(panel.region, batch.targets.region[n][:, i])
+        assert torch.equal(panel.attributions["saliency"], batch.attributions["saliency"][n][:, i])
+        assert torch.equal(panel.prediction, batch.prediction[b][:, i])
+        assert torch.equal(panel.mask, batch.masks[b][:, i])
+        assert panel.image._base is None  # or the whole volume would be kept
+        other = draw_panels([Panel(**{**vars(panel), "slice_index": (i + 1) % 6})], [])
+        assert not np.array_equal(draw_panels([panel], []), other)  # the row says which slice it is
 
 
 @pytest.mark.parametrize(("channels", "shown"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (3, [0, 1, 2]), (5, [0, 1, 2])])

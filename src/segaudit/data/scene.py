@@ -1,11 +1,13 @@
-"""One procedural scene: textured background, objects whose class is their shape, and a coloured tag beside each."""
+"""One procedural scene, or volume: textured background, objects whose class is their shape, a coloured tag beside each."""
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 SHAPES = ("disc", "square", "triangle")
 TAG_COLOURS = np.array([[0.95, 0.10, 0.10], [0.10, 0.85, 0.10], [0.10, 0.20, 1.00]], dtype=np.float32)
@@ -31,6 +33,8 @@ class PlacedObject:
         side: Square root of the shape's area.
         angle: Rotation in radians.
         tag: (left, top) pixel of the tag.
+        slices: Of a volume, the first slice of the shape and the one behind its last; None in a scene.
+        tag_slices: Likewise of the tag.
     """
 
     label: int
@@ -39,11 +43,13 @@ class PlacedObject:
     side: float
     angle: float
     tag: tuple[int, int]
+    slices: tuple[int, int] | None = None
+    tag_slices: tuple[int, int] | None = None
 
 
 @dataclass
 class Scene:
-    """A drawn scene.
+    """A drawn scene, or a volume of slices, in which all sizes (H, W) below are (D, H, W).
 
     Attributes:
         image: (H, W, 3) uint8.
@@ -58,7 +64,14 @@ class Scene:
     objects: list[PlacedObject] = field(default_factory=list)
 
 
-def draw_scene(rng: np.random.Generator, size: int, agreement: float, max_objects: int = 1, shift: int = 0) -> Scene:
+def draw_scene(
+    rng: np.random.Generator,
+    size: int,
+    agreement: float,
+    max_objects: int = 1,
+    shift: int = 0,
+    depth: int | None = None,
+) -> Scene:
     """Draw one scene.
 
     Args:
@@ -67,24 +80,30 @@ def draw_scene(rng: np.random.Generator, size: int, agreement: float, max_object
         agreement: Probability that a tag's colour names the class of its object.
         max_objects: The number of objects is uniform in 1..max_objects (fewer where they don't fit).
         shift: Tags get the colour of so many classes further on; nothing else of the scene changes.
+        depth: Slices of a volume. Shapes and tags go through as many slices as they are wide, or all if there are fewer.
     """
     placed = _place_objects(rng, size, agreement, max_objects)
     objects = [replace(item, colour=(item.colour - 1 + shift) % len(SHAPES) + 1) for item in placed]
-    mask = np.zeros((size, size), dtype=np.uint8)
-    cue = np.zeros((size, size), dtype=np.uint8)
-    canvas = _texture(rng, size)
+    shape: tuple[int, ...] = (size, size)
+    if depth is not None:
+        shape = (depth, size, size)
+        objects = [_extrude(rng, item, size, depth) for item in objects]
+    mask = np.zeros(shape, dtype=np.uint8)
+    cue = np.zeros(shape, dtype=np.uint8)
+    canvas = _texture(rng, shape)
     for item in objects:
-        inside = _inside(item, size)
+        inside = (_through(item.slices), _inside(item, size))
         # Only the brightness changes, and by the same law for every class: the texture says "an object", never which.
         offset = rng.choice([-1.0, 1.0]) * rng.uniform(0.22, 0.34)
         canvas[inside] += offset
         mask[inside] = item.label
-    image = np.repeat(canvas[..., None], 3, axis=2)
+    image = np.repeat(canvas[..., None], 3, axis=-1)
     for item in objects:
         left, top = item.tag
         width = tag_width(size)
-        window = (slice(top, top + width), slice(left, left + width))
-        image[window] = TAG_COLOURS[item.colour - 1] + rng.normal(0, 0.05, (width, width, 3))
+        window = (_through(item.tag_slices), slice(top, top + width), slice(left, left + width))
+        colours = image[(*window, slice(None))]
+        colours[...] = TAG_COLOURS[item.colour - 1] + rng.normal(0, 0.05, colours.shape)
         cue[window] = item.colour
     image += rng.normal(0, 0.03, image.shape)
     pixels = (image.clip(0, 1) * 255).round().astype(np.uint8)
@@ -96,13 +115,27 @@ def tag_width(size: int) -> int:
     return max(2, round(0.16 * size))
 
 
-def _texture(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
+def _texture(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Grey texture: coarse and fine blurred noise around a random mean."""
-    canvas = np.full((size, size), rng.uniform(0.4, 0.6), dtype=np.float32)
-    for sigma, amplitude in ((size / 10, 0.045), (size / 50, 0.045)):
-        noise = cv2.GaussianBlur(rng.normal(size=(size, size)).astype(np.float32), (0, 0), sigma)
+    canvas = np.full(shape, rng.uniform(0.4, 0.6), dtype=np.float32)
+    for sigma, amplitude in ((shape[-1] / 10, 0.045), (shape[-1] / 50, 0.045)):
+        noise: Any = rng.normal(size=shape).astype(np.float32)
+        noise = cv2.GaussianBlur(noise, (0, 0), sigma) if len(shape) == 2 else gaussian_filter(noise, sigma)
         canvas += amplitude * noise / noise.std()
     return canvas
+
+
+def _extrude(rng: np.random.Generator, item: PlacedObject, size: int, depth: int) -> PlacedObject:
+    """Give an object and its tag a random run of slices, the tag's within the object's where it fits."""
+    length, width = min(depth, max(1, round(item.side))), min(depth, tag_width(size))
+    first = int(rng.integers(0, depth - length + 1))
+    tag_first = min(first + int(rng.integers(0, max(0, length - width) + 1)), depth - width)
+    return replace(item, slices=(first, first + length), tag_slices=(tag_first, tag_first + width))
+
+
+def _through(slices: tuple[int, int] | None) -> Any:
+    """What picks these slices of a volume, and nothing of a scene."""
+    return ... if slices is None else slice(*slices)
 
 
 def _place_objects(rng: np.random.Generator, size: int, agreement: float, max_objects: int) -> list[PlacedObject]:

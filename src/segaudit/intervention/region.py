@@ -89,18 +89,35 @@ class SuperpixelRegions(Regions):
         labels = GridRegions([count]).partition(images, count).flatten(1)
         regions = prod(cells)
         ones = torch.ones_like(features[:, :1])
+        at_once = max(1, _MOST_DISTANCES // (batch * regions))  # of a large volume's pixels
         for _ in range(self.iterations):
             index = labels[:, None].expand(-1, features.shape[1] + 1, -1)
             sums = features.new_zeros(batch, features.shape[1] + 1, regions)
             sums.scatter_add_(2, index, torch.cat([features, ones], dim=1))
             centres = sums[:, :-1] / sums[:, -1:].clamp_min(1)
             # ‖f − c‖² without ‖f‖², which is the same for all centres.
-            distance = torch.baddbmm(centres.square().sum(dim=1)[:, :, None], centres.mT, features, alpha=-2.0)
-            labels = distance.masked_fill_(sums[:, -1, :, None] == 0, float("inf")).argmin(dim=1)
+            constant = centres.square().sum(dim=1).masked_fill(sums[:, -1] == 0, float("inf"))[:, :, None]
+            labels = torch.cat(
+                [
+                    torch.baddbmm(constant, centres.mT, part, alpha=-2.0).argmin(dim=1)
+                    for part in features.split(at_once, dim=2)
+                ],
+                dim=1,
+            )
         return labels.view(batch, *size)
 
 
 def _cells(size: Sequence[int], count: int) -> list[int]:
-    """How many cells along each axis give about ``count`` cells that are nearly cubes."""
-    side = (prod(size) / count) ** (1 / len(size))
+    """How many cells along each axis give about ``count`` cells that are nearly cubes.
+
+    An axis that is shorter than a cell is left whole, so that a thin volume is cut as its slices are.
+
+    Example:
+        >>> _cells((64, 64), 64), _cells((2, 64, 64), 64)
+        ([8, 8], [1, 8, 8])
+
+    """
+    cut = sorted(size)
+    while cut[0] < (side := (prod(cut) / count) ** (1 / len(cut))):
+        cut.pop(0)
     return [min(s, max(1, round(s / side))) for s in size]

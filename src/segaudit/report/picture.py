@@ -194,7 +194,7 @@ def display_image(image: Tensor) -> Array:
 
 
 def panel_of(batch: AuditedBatch, n: int) -> Panel:
-    """Target ``n`` of a batch, ready to be drawn; of a volume the slice across its shortest axis where the target is largest."""
+    """Target ``n`` of a batch, ready to be drawn; of a volume one slice: across the shortest axis, where it is largest."""
     effects = batch.evidence.get("", {}).get("effect_map")
     b, region = int(batch.targets.image_index[n]), batch.targets.region[n]
     axis = min(range(-region.ndim, 0), key=lambda axis: region.shape[axis])
