@@ -18,6 +18,7 @@ from segaudit.names import snake_case
 ROOT = Path(__file__).parents[2]
 #: The sweep is for W&B, not for the program: test_sweep.py runs it.
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.name != "sweep.yaml")
+CONFIGS += sorted((ROOT / "configs" / "models").glob("*.yaml"))
 BENCHMARKS = sorted((ROOT / "configs" / "benchmark").glob("*.yaml"))
 DATA = Path(os.environ.get("SEGAUDIT_DATA") or ROOT.parent / "shared" / "data")
 
@@ -28,6 +29,17 @@ SMALL_DATA: dict[str, dict[str, Any]] = {
     "right_reasons.yaml": {"size": 32, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
     "attention.yaml": {"size": 64, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
     "camvid.yaml": {"root": "camvid", "image_size": [64, 96], "batch_size": 2},
+    "smp.yaml": {"size": 32, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
+    "torchvision.yaml": {"size": 64, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
+    "hugging_face.yaml": {"size": 64, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
+    "monai.yaml": {"size": 32, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
+    "monai_3d.yaml": {"size": 16, "depth": 8, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
+}
+#: What a configuration needs beside segaudit, and the extra that has it.
+EXTRAS = {
+    "hugging_face.yaml": ("transformers", "hugging-face"),
+    "monai.yaml": ("monai", "monai"),
+    "monai_3d.yaml": ("monai", "monai"),
 }
 
 
@@ -52,6 +64,9 @@ def small(path: Path) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load(path.read_text())
     if path.name not in SMALL_DATA:
         pytest.fail(f"configs/{path.name} is run by no test: say in SMALL_DATA ({Path(__file__).name}) how its data shrink.")
+    if path.name in EXTRAS:
+        package, extra = EXTRAS[path.name]
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'segaudit[{extra}]'")
     data = dict(SMALL_DATA[path.name])
     if "root" in data:
         folder = DATA / data["root"]
