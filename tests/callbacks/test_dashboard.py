@@ -240,8 +240,8 @@ def test_mlflow_gets_the_same_pictures_and_tables():
 
 def test_mlflow_itself_takes_them(tmp_path, monkeypatch):
     pytest.importorskip("mlflow", reason="MLflow is no dependency of ours")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    logger = MLFlowLogger(save_dir=str(tmp_path / "mlruns"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    logger = MLFlowLogger(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", artifact_location=str(tmp_path / "files"))
     trainer(audit(panels=2), logger=logger).fit(task(), loader(8, train=True), loader(6))
     files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("artifacts/**/*") if path.is_file()]
     for key in pictures(DEFAULT_EXPLAINERS):
