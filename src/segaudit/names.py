@@ -43,7 +43,8 @@ def resolve(entry: T | str, base: type[T]) -> T:
     known = {snake_case(cls.__name__): cls for cls in subclasses(base) if not getattr(cls, "__abstractmethods__", None)}
     if entry not in known:
         # Of a library's base class, the library's own are no use here.
-        ours = [name for name, cls in known.items() if _package(cls) != _package(base) and name[0] != "_"]
+        library = "" if base.__module__.startswith("segaudit.") else _package(base)
+        ours = [name for name, cls in known.items() if _package(cls) != library and name[:1] != "_"]
         listed = ", ".join(sorted(ours or known))
         near = did_you_mean(entry, ours or known)
         raise ValueError(f"there is no {base.__name__} {entry!r}.{near} Known: {listed}; any other goes by its class_path.")

@@ -55,7 +55,7 @@ def unpack(batch: Any) -> Sample:
 
 def _plain(values: Tensor) -> Tensor:
     """Without what a subclass carries along (MONAI's, torchvision's), which is slow."""
-    return values.as_subclass(Tensor)
+    return values if type(values) is Tensor else values.as_subclass(Tensor)
 
 
 def _class_indices(masks: Any, images: Tensor) -> Any:
