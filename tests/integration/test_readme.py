@@ -6,6 +6,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ import yaml
 from torchmetrics import Metric
 
 import segaudit.data
+import segaudit.verbs
 from segaudit.attribution.catalogue import catalogue
 from segaudit.cli import main
 from segaudit.names import snake_case, subclasses
@@ -22,6 +24,14 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 TEXTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
 VERBS = ("fit", "validate", "test", "predict", "audit", "benchmark")
+
+#: Verbs about finished runs, and what they print.
+LOOKING_BACK = {
+    "report": "report: ",
+    "compare": "Differences from",
+    "select": "no candidate's is there; the best would be ",
+    "workspace": "a workspace",
+}
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -66,15 +76,18 @@ def test_the_program_understands(command, monkeypatch, capsys, tmp_path):
         assert main([word if word != "<name>" else "road" for word in words]) is None
         assert ("dea" if verb == "explainers" else "road") in capsys.readouterr().out
         return
-    if verb in ("report", "compare"):
+    if verb in LOOKING_BACK:
         monkeypatch.chdir(tmp_path)
-        for run in options:
+        saved = SimpleNamespace(save=lambda: print("a workspace"))  # the real one needs an account
+        monkeypatch.setattr(segaudit.verbs, "build_workspace", lambda *_: saved)
+        for run in (word for word in options if word.startswith("runs/")):
             left_by_a_fit(Path(run))
         assert main(words) is None
-        assert ("report: " if verb == "report" else "Differences from") in capsys.readouterr().out
+        assert LOOKING_BACK[verb] in capsys.readouterr().out
         return
     assert verb in VERBS
-    folders = {yaml.safe_load(path.read_text())["trainer"]["default_root_dir"] for path in ROOT.glob("configs/*.yaml")}
+    configs = [yaml.safe_load(path.read_text()) for path in ROOT.glob("configs/*.yaml")]
+    folders = {config["trainer"]["default_root_dir"] for config in configs if "trainer" in config}
     made_up = []
     for i, word in enumerate(options):
         if not word.startswith("--") and "/" in word and not (ROOT / word).exists():
@@ -97,7 +110,7 @@ def test_the_program_understands(command, monkeypatch, capsys, tmp_path):
 def left_by_a_fit(folder: Path) -> None:
     """What a report and a comparison need of a run."""
     (folder / "audit").mkdir(parents=True)
-    (folder / "metrics.csv").write_text("epoch,step,val/iou\n0,1,0.5\n")
+    (folder / "metrics.csv").write_text("epoch,step,val/iou,audit/region_effects/off_target_leakage\n0,1,0.5,0.3\n")
     rows = [{"sample_id": f"{k}", "class_index": 1, "explainer": "dea", "stability": k / 9, "reason": ""} for k in range(9)]
     pq.write_table(pa.Table.from_pylist(rows), folder / "audit" / "epoch=000-step=000001.parquet")
 
