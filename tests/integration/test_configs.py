@@ -28,6 +28,7 @@ SMALL_DATA: dict[str, dict[str, Any]] = {
     "explainers.yaml": {"size": 64, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
     "right_reasons.yaml": {"size": 32, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
     "attention.yaml": {"size": 64, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
+    "selection.yaml": {"size": 32, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
     "camvid.yaml": {"root": "camvid", "image_size": [64, 96], "batch_size": 2},
     "smp.yaml": {"size": 32, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
     "torchvision.yaml": {"size": 64, "train_images": 8, "val_images": 4, "test_images": 4, "batch_size": 4},
