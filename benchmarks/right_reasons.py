@@ -62,6 +62,7 @@ class GradientPenalty(nn.Module):
 
 ARMS: dict[str, Callable[[], nn.Module | None]] = {
     "none": lambda: None,
+    "artefact, weight 0.1": lambda: ReliancePenalty(OBJECTS, artefact="cue", weight=0.1),
     "artefact, weight 0.3": lambda: ReliancePenalty(OBJECTS, artefact="cue", weight=0.3),
     "artefact, weight 1": lambda: ReliancePenalty(OBJECTS, artefact="cue"),
     "artefact, constant 0": lambda: ReliancePenalty(OBJECTS, artefact="cue", weight=0.3, fill=ConstantFill()),
