@@ -12,7 +12,7 @@ import torch.distributed as dist
 # For the processes that tests start, too.
 os.environ |= {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
 
-#: Set by Lightning and W&B for the processes that they start, and by what pytorch-grad-cam and MONAI import: taken back unsaid.
+#: Set by Lightning and W&B for the processes that they start, and by what pytorch-grad-cam and MONAI import: taken back.
 THEIR_OWN = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "MASTER_PORT", "WANDB_MODE", "WANDB_SERVICE")
 THEIR_OWN += (
     "KMP_INIT_AT_FORK",
