@@ -6,7 +6,7 @@ from torch import Tensor
 
 from segaudit.sample import unpack
 
-X, Y = torch.rand(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
+X, Y = torch.linspace(0, 1, 120).view(2, 3, 4, 5), torch.arange(40).view(2, 4, 5) % 3
 
 
 @pytest.mark.parametrize("images", ["image", "images", "pixel_values"])
@@ -48,7 +48,7 @@ def test_subclasses_are_left_behind() -> None:
     assert sample.images.data_ptr() == X.data_ptr()
 
 
-@pytest.mark.parametrize("batch", [None, [], {}, {"mask": Y}, {"image": "a.png"}, "text", [1, 2]], ids=str)
+@pytest.mark.parametrize("batch", [None, [], {}, {"mask": Y}, {"image": "a.png"}, "text", [1, 2]])
 def test_no_images(batch: object) -> None:
     with pytest.raises(ValueError, match="there are no images in a batch of the type"):
         unpack(batch)
