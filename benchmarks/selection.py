@@ -41,7 +41,6 @@ SHORT, LONG = (["--trainer.max_epochs", str(n), "--model.lr_scheduler.T_max", st
 KINDS: dict[str, list[str]] = {
     "always": ["--data.shortcut", "1.0", *SHORT],
     "any hue": ["--data.shortcut", "1.0", "--data.train_transforms", json.dumps([HUE]), *LONG],
-    "mostly": ["--data.shortcut", "0.9", *SHORT],
 }
 LEAKAGE = "audit/region_effects/off_target_leakage"
 RULES: dict[str, SelectionRule] = {
