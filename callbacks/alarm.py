@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from segaudit.callbacks.audit import AttributionAudit
+from segaudit.callbacks.measured import audits, measured
 from segaudit.selection.candidate import higher_is_better
 from segaudit.statistics import compare
 
@@ -88,12 +89,7 @@ class AuditAlarm(Callback):
         if audit is None or audit.audited_at != trainer.global_step or self._seen == trainer.global_step:
             return
         self._seen = trainer.global_step
-        if self.accuracy not in trainer.callback_metrics:
-            raise MisconfigurationException(
-                f"AuditAlarm looks at {self.accuracy!r}, which nothing has logged; there are "
-                f"{', '.join(sorted(trainer.callback_metrics))}."
-            )
-        accuracy = float(trainer.callback_metrics[self.accuracy])
+        accuracy = measured(trainer, [self.accuracy], "AuditAlarm")[self.accuracy]
         wrong = {score: text for score in self.scores if (text := self._worse(score, audit.records, accuracy, trainer))}
         similar = audit.values.get(f"{self.explainer}/randomisation_full")
         if similar is not None and float(similar) > self.randomisation_limit:
@@ -145,9 +141,9 @@ class AuditAlarm(Callback):
             trainer.should_stop = True
 
     def _audit(self, trainer: Trainer) -> AttributionAudit:
-        audits = [one for one in trainer.callbacks if isinstance(one, AttributionAudit) and one.prefix == self.prefix]  # type: ignore[attr-defined]
-        if not audits:
+        found = audits(trainer).get(self.prefix)
+        if found is None:
             raise MisconfigurationException(
                 f"AuditAlarm watches the AttributionAudit with the prefix {self.prefix!r}, and there is none: add it."
             )
-        return audits[0]
+        return found

@@ -1,7 +1,7 @@
 """AuditCheckpoint: keep the checkpoints that a rule over accuracy and explanation chooses."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
@@ -15,9 +15,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
 from rich.console import Console
-from torch import Tensor
 
-from segaudit.callbacks.audit import AttributionAudit
+from segaudit.callbacks.measured import audits, measured
 from segaudit.callbacks.panels import log_checkpoint
 from segaudit.selection import Candidate, SelectionRule, Tolerant, chosen, verdict, write_selection
 
@@ -85,11 +84,11 @@ class AuditCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
-        audits = _audits(trainer)
+        known_audits = audits(trainer)
         for key in self.rule.keys:
             prefix, _, score = key.partition("/")
-            if prefix in audits:
-                known = audits[prefix].keys
+            if prefix in known_audits:
+                known = known_audits[prefix].keys
                 if score not in known:
                     raise MisconfigurationException(
                         f"AuditCheckpoint's rule looks at {key!r}, which is not audited; there are "
@@ -155,7 +154,9 @@ class AuditCheckpoint(ModelCheckpoint):
         if trainer.fast_dev_run or trainer.state.fn != "fit" or trainer.sanity_checking or not validated:  # type: ignore[attr-defined]
             return
         logged = self._monitor_candidates(trainer)
-        values = trainer.strategy.broadcast(self._measured(trainer, logged))  # all ranks must decide alike
+        values = trainer.strategy.broadcast(
+            measured(trainer, self.rule.keys, "AuditCheckpoint's rule")
+        )  # all ranks must decide alike
         path = self.format_checkpoint_name(logged)
         if values:
             self.candidates.append(
@@ -179,18 +180,6 @@ class AuditCheckpoint(ModelCheckpoint):
             if file != path and self._should_remove_checkpoint(trainer, file, path):
                 self._remove_checkpoint(trainer, file)
 
-    def _measured(self, trainer: Trainer, logged: Mapping[str, Tensor]) -> dict[str, float]:
-        """What this validation measured; nothing if an audit that the rule rests on is of another epoch."""
-        stale = {one.prefix for one in _audits(trainer).values() if one.audited_at != trainer.global_step}
-        if any(_prefix(key) in stale for key in self.rule.keys):
-            return {}
-        if absent := [key for key in self.rule.keys if key not in logged]:
-            raise MisconfigurationException(
-                f"AuditCheckpoint's rule looks at {', '.join(absent)}, which nothing has logged; there are "
-                f"{', '.join(sorted(set(logged) - {'epoch', 'step'}))}."
-            )
-        return {key: float(x) for key, x in logged.items() if key not in ("epoch", "step") and _prefix(key) not in stale}
-
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         # As ModelCheckpoint does, but a logger gets the scores with the file before it would take the file alone.
         trainer.save_checkpoint(filepath, self.save_weights_only)
@@ -209,15 +198,6 @@ class AuditCheckpoint(ModelCheckpoint):
                 metadata = {key: value for key, value in one.values.items() if isfinite(value)}
                 aliases = ["best"] if one.path == self.best_model_path else []
                 log_checkpoint(loggers, one.path, metadata | {"epoch": one.epoch, "step": one.step}, aliases)
-
-
-def _prefix(key: str) -> str:
-    return key.partition("/")[0]
-
-
-def _audits(trainer: Trainer) -> dict[str, AttributionAudit]:
-    """By prefix."""
-    return {one.prefix: one for one in trainer.callbacks if isinstance(one, AttributionAudit)}  # type: ignore[attr-defined]
 
 
 def _rng_states() -> dict[str, Any]:

@@ -3,10 +3,9 @@
 from math import isfinite
 from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from segaudit.callbacks.audit import AttributionAudit
+from segaudit.callbacks.measured import measured
 from segaudit.selection import Candidate, Constrained
 
 
@@ -55,21 +54,12 @@ class SweepObjective(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log it, where the epoch was audited."""
-        audits: list[AttributionAudit] = [
-            one
-            for one in trainer.callbacks  # type: ignore[attr-defined]
-            if isinstance(one, AttributionAudit) and any(key.startswith(f"{one.prefix}/") for key in self.rule.keys)
-        ]
-        stale = any(one.audited_at != trainer.global_step for one in audits)
-        if trainer.state.fn != "fit" or trainer.sanity_checking or stale:
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        absent = [key for key in self.rule.keys if key not in trainer.callback_metrics]
-        if absent:
-            raise MisconfigurationException(
-                f"SweepObjective looks at {', '.join(absent)}, which nothing has logged; there are "
-                f"{', '.join(sorted(trainer.callback_metrics))}."
-            )
-        value = self.value({key: float(trainer.callback_metrics[key]) for key in self.rule.keys})
+        logged = measured(trainer, self.rule.keys, "SweepObjective")
+        if not logged:
+            return
+        value = self.value(logged)
         if value is not None:
             self.best = value if self.best is None else max(self.best, value)
         if self.best is not None and trainer.is_global_zero:

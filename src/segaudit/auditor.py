@@ -1,6 +1,5 @@
 """The one road: targets, explanations, interventions, evidence, scores."""
 
-import inspect
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from torchmetrics import Metric, MetricCollection
 from segaudit.attribution import Explainer, attribution_context
 from segaudit.attribution.perturbed import Perturbed, explain_perturbed, perturb
 from segaudit.attribution.randomise import randomised_maps
+from segaudit.evidence import evidence_of, is_shared
 from segaudit.intervention import Brightness, GaussianNoise, Intervention, Perturbation, Probe
 from segaudit.intervention.imputation import road_curves
 from segaudit.intervention.probe import forward
@@ -141,7 +141,7 @@ class Auditor:
         self.selector = selector or TargetSelector()
         self.intervention = intervention or Intervention()
         self.perturbations = list(perturbations) if perturbations is not None else [GaussianNoise(), Brightness()]
-        self._needed = set().union(*(_evidence_of(name, metric) for name, metric in named.items()))
+        self._needed = set().union(*(evidence_of(name, metric) for name, metric in named.items()))
         shared = {name: metric for name, metric in named.items() if is_shared(metric)}
         each = {name: metric for name, metric in named.items() if name not in shared}
         if not self.perturbations and {"perturbed_attribution", "kept"} & self._needed:
@@ -336,57 +336,6 @@ class Auditor:
         collection.to(next(iter(evidence.values())).device)
         collection.update(**evidence)
         return {str(name): metric.values[-1].cpu() for name, metric in collection.items() if isinstance(metric, TargetMean)}
-
-
-#: Evidence that does not depend on the explainer, and evidence that does.
-_SHARED = {
-    "region",
-    "score",
-    "filled_score",
-    "effect_map",
-    "cue",
-    "score_without_cue",
-    "kept",
-    "region_effect",
-    "subset_effect",
-    "subset_size",
-}
-_EACH = {
-    "attribution",
-    "deletion_curve",
-    "deletion_error",
-    "deletion_fractions",
-    "forwards",
-    "insertion_curve",
-    "insertion_error",
-    "insertion_fractions",
-    "perturbed_attribution",
-    "randomised_attribution",
-    "region_attribution",
-    "region_deletion_curve",
-    "region_deletion_fractions",
-    "road_deletion",
-    "road_retention",
-    "seconds",
-    "subset_attribution",
-}
-
-
-def _evidence_of(name: str, metric: Metric) -> set[str]:
-    """Names of the evidence that a metric's update takes."""
-    parameters = [p for p in inspect.signature(metric.update).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    unknown = [p.name for p in parameters if p.name not in _SHARED | _EACH and p.default is p.empty]
-    if unknown:
-        raise ValueError(
-            f"the metric {name!r} asks for {', '.join(unknown)}, which is no evidence of an audit. "
-            f"There is: {', '.join(sorted(_SHARED | _EACH))}."
-        )
-    return {p.name for p in parameters} & (_SHARED | _EACH)
-
-
-def is_shared(metric: Metric) -> bool:
-    """Whether a score does not depend on the explainer."""
-    return _evidence_of(type(metric).__name__, metric) <= _SHARED
 
 
 def _or_nan(values: Tensor, valid: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A run that is killed anywhere and goes on ends as one that was not: same weights, same records, same choice."""
+"""A run that is killed anywhere and goes on ends as one that was not: same weights, same scores, same choice."""
 
 import json
 import os

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from segaudit.auditor import is_shared
+from segaudit.evidence import is_shared
 from segaudit.metrics.catalogue import catalogue
 from segaudit.report.summary import number
 from segaudit.statistics import Difference, Estimate, Records, compare, holm, summary
