@@ -68,5 +68,5 @@ def test_the_best_survives_a_resume():
 
 
 def test_what_nobody_logs_is_told():
-    with pytest.raises(MisconfigurationException, match="looks at .val/dice., which nothing has logged; there are audit/"):
+    with pytest.raises(MisconfigurationException, match="looks at 'val/dice', which nothing has logged; there are audit/"):
         fit(SweepObjective({LEAKAGE: "<= 1"}, maximize="val/dice"), 1)
