@@ -1,10 +1,11 @@
 """AttributionAudit: score a model's explanations at its validation epochs."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import lcm
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
@@ -21,15 +23,20 @@ from tqdm.auto import tqdm
 
 from segaudit.attribution import Explainer
 from segaudit.attribution.context import isolate_rng
-from segaudit.auditor import DEFAULT_EXPLAINERS, DEFAULT_METRICS, Auditor, gather
+from segaudit.auditor import DEFAULT_EXPLAINERS, DEFAULT_METRICS, AuditedBatch, Auditor, gather
 from segaudit.callbacks.dashboard import ACCURACY, Epoch, View, define_directions, log_audit, log_epochs
+from segaudit.errors import brief
+from segaudit.files import whole
 from segaudit.intervention import Intervention, Perturbation
+from segaudit.intervention.room import free_memory
 from segaudit.names import did_you_mean
 from segaudit.report import AuditFolder, Panel, draw_panels, score_table
 from segaudit.report.curves import Curves
 from segaudit.report.picture import first_targets
 from segaudit.sample import Sample, unpack
 from segaudit.target import TargetSelector
+
+OnError = Literal["warn", "raise"]
 
 
 class AttributionAudit(Callback):
@@ -38,6 +45,7 @@ class AttributionAudit(Callback):
     Scores are logged as ``audit/<explainer>/<score>``, so that ModelCheckpoint and EarlyStopping can monitor them. In the
     run folder, ``audit/`` gets the records of every target (Parquet) and a picture. Runs in ``fit``, ``validate`` and
     ``test``, with any LightningModule whose forward gives logits, and leaves training as it would have been, bit for bit.
+    One image is audited before training begins, so that what cannot work says so before time is spent.
 
     Args:
         explainers: by name, or a list of explainers or of their short names.
@@ -48,12 +56,16 @@ class AttributionAudit(Callback):
         every_n_epochs: audit the epochs n, 2n, ... and the last one. A ModelCheckpoint that monitors a score needs the
             same number or a multiple of it; EarlyStopping needs a Trainer that validates only then.
         max_images: how many images are audited; always the same, drawn once with ``seed``.
-        batch_size: images that are explained at once.
+        batch_size: images that are explained at once; in training as many as a training batch has, and otherwise 8, unless
+            told. With that, and ``max_batch`` left alone, an audit takes no more memory than a training step.
         time_budget: share of the epoch's training time that an audit may take in ``fit``; at least one batch is audited.
             The images are a prefix of one fixed order, so that epochs stay comparable.
         panels: how many targets are drawn.
         seed: of the draw of images.
         prefix: of the keys in the log; two audits in one Trainer need two.
+        on_error: what becomes of an error once training has begun. "warn": the images it concerns are left out, counted
+            as ``audit/lost`` and told of, and training goes on. "raise": it ends the run, as it always does in
+            ``validate`` and ``test``.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -70,17 +82,20 @@ class AttributionAudit(Callback):
         perturbations: list[Perturbation] | None = None,
         every_n_epochs: int = 1,
         max_images: int = 16,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         time_budget: float | None = None,
         panels: int = 4,
         seed: int = 0,
         prefix: str = "audit",
+        on_error: OnError = "warn",
     ) -> None:
         for name, value in (("every_n_epochs", every_n_epochs), ("max_images", max_images), ("batch_size", batch_size)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
         if time_budget is not None and time_budget <= 0:
             raise ValueError(f"time_budget is a share of the epoch's training time above 0, got {time_budget}.")
+        if on_error not in get_args(OnError):
+            raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}.")
         self.auditor = Auditor(
             DEFAULT_EXPLAINERS if explainers is None else explainers,
             DEFAULT_METRICS if metrics is None else metrics,
@@ -95,6 +110,7 @@ class AttributionAudit(Callback):
         self.panels = panels
         self.seed = seed
         self.prefix = prefix
+        self.on_error = on_error
         #: Scores of the last audit, as :meth:`Auditor.compute` names them.
         self.values: dict[str, Tensor] = {}
         #: Records of the last audit, of all ranks.
@@ -107,6 +123,8 @@ class AttributionAudit(Callback):
         self.whole_images: int | None = None
         #: What each audit of ``fit`` logged, and the accuracy of its epoch.
         self.epochs: list[Epoch] = []
+        #: Why images of the last audit are missing, a sentence each.
+        self.lost: list[str] = []
         self._title = ""
         self._folder: Path | None = None
         self._fresh = False
@@ -123,13 +141,13 @@ class AttributionAudit(Callback):
         shared = self.auditor.shared
         each = [score for score in self.auditor.directions if score not in shared]
         scores = [f"{name}/{score}" for name in self.auditor.explainers for score in [*each, "unscored"]]
-        return [*scores, *shared, "images", "targets", "seconds"]
+        return [*scores, *shared, "images", "targets", "lost", "seconds"]
 
     @property
     def directions(self) -> dict[str, bool | None]:
         """Whether higher is better, by the key in the log; None where neither is."""
         own = {key: self.auditor.directions.get(key.rpartition("/")[2]) for key in self.keys}
-        own |= dict.fromkeys(("images", "targets", "seconds"))
+        own |= {"images": None, "targets": None, "lost": False, "seconds": None}
         return ACCURACY | {f"{self.prefix}/{key}": better for key, better in own.items()}
 
     def unpack(self, batch: Any) -> Sample:
@@ -170,6 +188,17 @@ class AttributionAudit(Callback):
                     f"number, or validate only then (Trainer(check_val_every_n_epoch={self.every_n_epochs}))."
                 )
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Audit one image and forget it: an error here ends the run, before an epoch of training is spent."""
+        loader = _loader(trainer.val_dataloaders)
+        if loader is None:  # validation comes after several epochs
+            return
+        with isolate_rng():
+            dataset, collate = _dataset(loader)
+            if order := self._order(len(dataset)):
+                self._update(trainer, pl_module, dataset, collate, order[:1])
+        self.auditor.reset()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the time budget."""
         self._epoch_started = time.perf_counter()
@@ -187,7 +216,8 @@ class AttributionAudit(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print a line in ``fit``, the table in ``validate``."""
         if self._fresh and trainer.state.fn == "fit":
-            self._log_epoch(trainer)
+            with self._excused(trainer, "the charts of the audit could not be logged"):
+                self._log_epoch(trainer)
         if self._fresh and trainer.is_global_zero:
             if trainer.state.fn == "fit":
                 Console().print(self._summary(trainer), highlight=False, soft_wrap=True)
@@ -225,9 +255,11 @@ class AttributionAudit(Callback):
         if self.time_budget is not None and trainer.state.fn == "fit":
             budget = self.time_budget * (started - self._epoch_started)
         self.auditor.reset()
+        self.lost = []
         with isolate_rng():  # reading a data set may draw random numbers, and so may a logger
-            panels, curves = self._walk(trainer, pl_module, _loader(loaders), started, budget)
-            self.values = self.auditor.compute()
+            panels, curves = self._walk(trainer, pl_module, loaders, started, budget)
+            self.lost = [why for of in gather(self.lost) for why in of]
+            self.values = self.auditor.compute() | {"lost": torch.tensor(float(len(self.lost)))}
             self.records = self.auditor.records()
             if self.whole is not None:
                 self.whole.gather()
@@ -237,22 +269,30 @@ class AttributionAudit(Callback):
             self._title = f"{self.prefix}: epoch {trainer.current_epoch}, {time.perf_counter() - started:.1f} s"
             self._fresh = True
             self.audited_at = trainer.global_step
+            if self.lost:
+                rank_zero_warn(
+                    f"{self.prefix}: {len(self.lost)} of {len(self.lost) + int(self.values['images'])} images could not be "
+                    f"audited, and training goes on. The first: {self.lost[0]}"
+                )
             if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-                self._write(trainer, pl_module, folder, self.records, panels, curves)
+                with self._excused(trainer, "records and pictures of the audit could not be kept"):
+                    self._write(trainer, pl_module, folder, self.records, panels, curves)
         device = pl_module.device
         logged = {f"{self.prefix}/{name}": value.to(device) for name, value in self.values.items()}
         logged[f"{self.prefix}/seconds"] = torch.tensor(time.perf_counter() - started, device=device)
         pl_module.log_dict(logged, sync_dist=True)
 
     def _walk(
-        self, trainer: Trainer, pl_module: LightningModule, loader: Any, started: float, budget: float | None
+        self, trainer: Trainer, pl_module: LightningModule, loaders: Any, started: float, budget: float | None
     ) -> tuple[list[Panel], Curves]:
         """Audit this rank's share of the images, in step with the other ranks."""
-        dataset, collate = _dataset(loader)
+        dataset, collate = _dataset(_loader(loaders))
         order = self._order(len(dataset))
         # An image belongs to one rank whatever the sampler would pad, and to one block however many ranks there are, unless
         # there are so few images that some rank would have none.
-        block = min(self.batch_size, max(1, -(-len(order) // trainer.world_size)))
+        most = self.batch_size or self._training_batch(trainer)
+        block = min(most, max(1, -(-len(order) // trainer.world_size)))
+        self.auditor.intervention.room.fit(most)
         starts = range(0, len(order), block)
         panels: list[Panel] = []
         curves = Curves()
@@ -268,23 +308,63 @@ class AttributionAudit(Callback):
                 these = starts[turn : turn + trainer.world_size]
                 if trainer.global_rank < len(these):
                     start = these[trainer.global_rank]
-                    mine = order[start : start + block]
-                    batch = collate([dataset[i] for i in mine])
-                    batch = trainer.precision_plugin.convert_input(batch)
-                    batch = pl_module._on_before_batch_transfer(batch, 0)  # a data module's hook goes first
-                    sample = self.unpack(trainer.strategy.batch_to_device(batch, pl_module.device, 0))
-                    ids = mine if sample.ids is None else sample.ids
-                    audited = self.auditor.update(pl_module, sample.images, sample.masks, ids, sample.cues)
-                    if self.whole is not None:
-                        self.whole.add(start, audited)
-                    else:
-                        curves.add(audited)
-                    panels += first_targets(audited, self.panels - len(panels))
+                    for audited in self._try(trainer, pl_module, dataset, collate, order[start : start + block]):
+                        if self.whole is not None:
+                            self.whole.add(start, audited)
+                        else:
+                            curves.add(audited)
+                        panels += first_targets(audited, self.panels - len(panels))
                 bar.update(min(block * len(these), len(order) - these[0]))
                 spent = budget is not None and time.perf_counter() - started >= budget
                 if trainer.strategy.reduce_boolean_decision(spent, all=False) or trainer.fast_dev_run:  # type: ignore[attr-defined]
                     break
         return panels, curves
+
+    @staticmethod
+    def _training_batch(trainer: Trainer) -> int:
+        """Images in a training batch, or 8 where nothing is trained or they are not known."""
+        size = getattr(_loader(trainer.train_dataloader), "batch_size", None) if trainer.state.fn == "fit" else None
+        return size if isinstance(size, int) else 8
+
+    def _try(
+        self, trainer: Trainer, pl_module: LightningModule, dataset: Any, collate: Any, images: list[int]
+    ) -> list[AuditedBatch]:
+        """Audit images together, or where that fails one by one, and note which of them cannot be audited."""
+        try:
+            return [self._update(trainer, pl_module, dataset, collate, images)]
+        except Exception as error:
+            if not self._forgiving(trainer):
+                raise
+            why = brief(error)
+        free_memory()  # only here, where what the error's frames held is gone
+        if len(images) > 1:
+            return [one for image in images for one in self._try(trainer, pl_module, dataset, collate, [image])]
+        self.lost.append(f"image {images[0]}: {why}")
+        return []
+
+    def _update(
+        self, trainer: Trainer, pl_module: LightningModule, dataset: Any, collate: Any, images: list[int]
+    ) -> AuditedBatch:
+        """Audit images of the data set, as the model would see them."""
+        batch = collate([dataset[i] for i in images])
+        batch = trainer.precision_plugin.convert_input(batch)
+        batch = pl_module._on_before_batch_transfer(batch, 0)  # a data module's hook goes first
+        sample = self.unpack(trainer.strategy.batch_to_device(batch, pl_module.device, 0))
+        ids = images if sample.ids is None else sample.ids
+        return self.auditor.update(pl_module, sample.images, sample.masks, ids, sample.cues)
+
+    def _forgiving(self, trainer: Trainer) -> bool:
+        return self.on_error == "warn" and trainer.state.fn == "fit"
+
+    @contextmanager
+    def _excused(self, trainer: Trainer, what: str) -> Iterator[None]:
+        """Let training go on where the audit's own books fail: a full disk, a logger without its server."""
+        try:
+            yield
+        except Exception as error:
+            if not self._forgiving(trainer):
+                raise
+            rank_zero_warn(f"{self.prefix}: {what}, and training goes on. {brief(error)}")
 
     def _order(self, images: int) -> list[int]:
         """Which images are audited, always in the same order."""
@@ -314,9 +394,11 @@ class AttributionAudit(Callback):
             stage = "" if trainer.state.fn in (None, "fit") else f"{trainer.state.fn.value}-"
             stem = self._folder / f"{stage}epoch={trainer.current_epoch:03d}-step={step:06d}"
             if rows:
-                pq.write_table(pa.Table.from_pylist(rows), f"{stem}.parquet")
+                with whole(Path(f"{stem}.parquet")) as draft:
+                    pq.write_table(pa.Table.from_pylist(rows), draft)
             if picture is not None:
-                Image.fromarray(picture).save(f"{stem}.png")
+                with whole(Path(f"{stem}.png")) as draft:
+                    Image.fromarray(picture).save(draft)
         view = View(
             self.prefix, step, names, list(self.auditor.explainers), list(self.auditor.directions), self.values, records,
             curves.rows(), panels, picture,
@@ -357,7 +439,7 @@ class AttributionAudit(Callback):
 def _loader(loaders: Any) -> Any:
     """The first of the loop's loaders."""
     while isinstance(loaders, Mapping | list | tuple):
-        loaders = next(iter(loaders.values() if isinstance(loaders, Mapping) else loaders))
+        loaders = next(iter(loaders.values() if isinstance(loaders, Mapping) else loaders), None)
     return loaders
 
 

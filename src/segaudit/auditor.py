@@ -2,7 +2,8 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -194,21 +195,38 @@ class Auditor:
             # is no business of an audit, and slow.
             images = images.detach().as_subclass(Tensor).clone()
             masks = None if masks is None else masks.as_subclass(Tensor)
-            logits = forward(model, images, self.intervention.max_batch)
+            logits = forward(model, images, self.intervention.room)
             targets = self.selector(logits, masks)
             probe = Probe(model, images, targets, self.intervention, logits, cues)
             classes = class_logits(logits).shape[1]
             batch = AuditedBatch(ids, images, predict(logits), masks, targets, classes=classes)
             batch.evidence = self._collect(probe, batch) if len(targets) else {}
-        for name, found in batch.evidence.items():
-            if name in self._metrics:
-                batch.scores[name] = self._score(self._metrics[name], found)
-            if name in self.explainers:
-                partial = partial_reasons(probe, batch.attributions[name], found, batch.scores.get(name, {}))
-                batch.reasons[name] = [why or some for why, some in zip(batch.reasons[name], partial, strict=True)]
+        with self._all_or_nothing():
+            for name, found in batch.evidence.items():
+                if name in self._metrics:
+                    batch.scores[name] = self._score(self._metrics[name], found)
+                if name in self.explainers:
+                    partial = partial_reasons(probe, batch.attributions[name], found, batch.scores.get(name, {}))
+                    batch.reasons[name] = [why or some for why, some in zip(batch.reasons[name], partial, strict=True)]
         self._images.update(ids)
         self._records += batch.records()
         return batch
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Take back what a metric has already counted of a batch if another fails on it."""
+        metrics = [metric for collection in self._metrics.values() for metric in collection.values()]
+        kept = [
+            {name: list(state) if isinstance(state, list) else state.clone() for name, state in metric.metric_state.items()}
+            for metric in metrics
+        ]
+        try:
+            yield
+        except BaseException:
+            for metric, states in zip(metrics, kept, strict=True):
+                for name, state in states.items():
+                    setattr(metric, name, state)
+            raise
 
     def compute(self) -> dict[str, Tensor]:
         """Scores by ``<explainer>/<score>``, and by ``<score>`` where it does not depend on an explainer.

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import traceback
+from pathlib import Path
 from typing import NoReturn
 
 from jsonargparse import ArgumentParser
@@ -73,6 +74,19 @@ def sentence(error: Exception) -> str:
     if isinstance(error, ValueError) and (ours or not _STEPS & {frame.f_code.co_name for frame in frames}):
         return _cut(text if ours else f"{origin.partition('.')[0]}: {text}")
     return ""
+
+
+def brief(error: BaseException) -> str:
+    """Kind, message and place of an error in one line, for where the program goes on.
+
+    Example:
+        >>> brief(ValueError("no such class"))
+        'ValueError: no such class'
+
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {_cut(str(error))}{place}"
 
 
 def parser_sentence(text: str) -> str:

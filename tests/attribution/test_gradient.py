@@ -335,10 +335,10 @@ def test_one_forward_serves_all_targets() -> None:
     Saliency()(model, x, targets)
     assert model.batches == [4]
     model.batches.clear()
-    IntegratedGradients(steps=6)(model, x, targets, intervention=Intervention(max_batch=9))
-    assert model.batches == [8, 8, 8]  # two steps of four images fit
+    IntegratedGradients(steps=6)(model, x, targets, intervention=Intervention(max_batch=36))
+    assert model.batches == [8, 8, 8]  # two steps of four images fit: with gradients, each counts as four
     model.batches.clear()
-    ExpectedGradients(draws=5)(model, x, targets, intervention=Intervention(max_batch=9))
+    ExpectedGradients(draws=5)(model, x, targets, intervention=Intervention(max_batch=36))
     assert model.batches == [8, 8, 4]
 
 

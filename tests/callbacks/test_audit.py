@@ -364,14 +364,14 @@ def seeded(cls: Any) -> Any:
 
 
 class Broken(Explainer):
-    """Fails inside a forward pass, in the second batch, with a hook of its own still in the model."""
+    """Fails inside a forward pass, the n-th time it is asked, with a hook of its own still in the model."""
 
-    def __init__(self) -> None:
-        self.calls = 0
+    def __init__(self, when: int) -> None:
+        self.when, self.calls = when, 0
 
     def attribute(self, probe):
         self.calls += 1
-        if self.calls == 2:
+        if self.calls == self.when:
             probe.model.network.body[0].register_forward_pre_hook(lambda *_: None)
             probe.model.network.body[4].register_forward_hook(self.fail)
             torch.rand(5)
@@ -400,18 +400,28 @@ class Witness(Callback):
     def on_validation_epoch_end(self, trainer, pl_module):
         self.note(pl_module)
 
+    def on_validation_end(self, trainer, pl_module):
+        self.note(pl_module)
+
     def on_exception(self, trainer, pl_module, exception):
         self.note(pl_module)
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate"])
-def test_an_explainer_that_fails_leaves_the_model_as_it_was(verb):
+@pytest.mark.parametrize(("verb", "on_error"), [("fit", "warn"), ("fit", "raise"), ("validate", "warn")])
+def test_an_explainer_that_fails_leaves_the_model_as_it_was(verb, on_error):
     witness = Witness()
-    loop = trainer(witness, quick(explainers=["saliency", Broken()], metrics=["off_target_leakage"]))
+    broken = Broken(3 if verb == "fit" else 2)  # the second block; in fit an image was audited before training
+    audited = quick(explainers=["saliency", broken], metrics=["off_target_leakage"], on_error=on_error)
+    loop = trainer(witness, audited)
     model = task()
     model.network.body[0].bias.requires_grad_(False)
-    with pytest.raises(ArithmeticError, match="the explainer broke"):
-        loop.fit(model, loader(8, train=True), loader(6)) if verb == "fit" else loop.validate(model, loader(6))
+    if verb == "fit" and on_error == "warn":
+        loop.fit(model, loader(8, train=True), loader(6))
+        assert loop.callback_metrics["audit/lost"] == 0  # each of the block's images alone did not fail
+        assert loop.callback_metrics["audit/images"] == 4
+    else:
+        with pytest.raises(ArithmeticError, match="the explainer broke"):
+            loop.fit(model, loader(8, train=True), loader(6)) if verb == "fit" else loop.validate(model, loader(6))
     before, after = witness.seen
     for one, other in zip(before, after, strict=True):
         assert one == other

@@ -17,6 +17,7 @@ from segaudit.attribution.base import Explainer
 from segaudit.attribution.context import restored
 from segaudit.attribution.layer import layer_of
 from segaudit.intervention import Probe
+from segaudit.intervention.room import GRADIENT
 from segaudit.output import logits_of, resize
 from segaudit.target import Targets, target_logit
 
@@ -36,7 +37,7 @@ class Captum(Explainer):
     say otherwise, its baselines are the audit's fill, and its feature mask is the coarsest of the audit's partitions, so
     that KernelShap and its like remove what our own explainers remove.
 
-    Deterministic methods take as many targets at once as ``max_batch`` allows. Random ones take one at a time and draw
+    Deterministic methods take as many targets at once as there is room for. Random ones take one at a time and draw
     from a generator that is seeded by the image's content and the class: a map is the same in every batch.
 
     Args:
@@ -106,7 +107,7 @@ class Captum(Explainer):
             # Labels without gaps, where one image allows it: an unused one would count as a region that changes nothing.
             call["feature_mask"] = (labels.unique(return_inverse=True)[1] if len(labels) == 1 else labels)[:, None]
         most = probe.intervention.max_batch
-        sizes = {"perturbations_per_eval": max(1, most // len(targets)), "internal_batch_size": most}
+        sizes = {"perturbations_per_eval": max(1, most // len(targets)), "internal_batch_size": max(1, most // GRADIENT)}
         for name, value in {**sizes, "nt_samples_batch_size": most}.items():
             if name in self._takes:
                 call.setdefault(name, value)
@@ -265,17 +266,18 @@ def _in_turns(probe: Probe, names: set[str], seed: int, explain: Callable[[Tenso
     targets = probe.targets
     one_by_one = bool(_ONE_BY_ONE & names)
     # DeepLift runs the baselines beside the images.
-    at_once = 1 if one_by_one else max(1, probe.intervention.max_batch // (2 if "DeepLift" in names else 1))
+    weight = probe.intervention.max_batch if one_by_one else GRADIENT * (2 if "DeepLift" in names else 1)
     keys = noise.combine(noise.image_keys(probe.images, seed)[targets.image_index], targets.class_index)
-    maps = []
-    for rows in torch.arange(len(targets), device=probe.images.device).split(at_once):
+
+    def turn(rows: Tensor) -> Tensor:
         if one_by_one:
             key = int(keys[rows])  # the context around every explainer gives the global generators back
             torch.manual_seed(key)
             random.seed(key)
             np.random.seed(key % 2**32)  # noqa: NPY002
-        maps.append(explain(rows))
-    return torch.cat(maps)
+        return explain(rows)
+
+    return torch.cat(probe.run(len(targets), turn, weight))
 
 
 def _names(cls: type[Any]) -> set[str]:

@@ -102,8 +102,11 @@ def layer_activation(probe: Probe, layer: str | nn.Module | None) -> Tensor:
 
     @torch.no_grad()
     def make() -> Tensor:
-        parts = probe.images.split(probe.intervention.max_batch)
-        return torch.cat([reading.features(output) for output, reading, _ in (_start_at(probe, where, p) for p in parts)])
+        def part(rows: Tensor) -> Tensor:
+            output, reading, _ = _start_at(probe, where, probe.images[rows])
+            return reading.features(output)
+
+        return torch.cat(probe.run(len(probe.images), part))
 
     return probe.once(("layer_activation", where.module), make)
 

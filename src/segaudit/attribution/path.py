@@ -10,6 +10,7 @@ from segaudit import noise
 from segaudit.attribution.base import Explainer
 from segaudit.attribution.gradient import input_gradients
 from segaudit.intervention import ConstantFill, Fill, MeanFill, NoiseFill, Probe
+from segaudit.intervention.room import GRADIENT
 
 
 class IntegratedGradients(Explainer):
@@ -35,7 +36,7 @@ class IntegratedGradients(Explainer):
         self.starts = [ConstantFill()] if starts is None else list(starts)
 
     def attribute(self, probe: Probe) -> Tensor:
-        """``steps`` forwards and backwards an image and starting image, in chunks of the probe's ``max_batch``."""
+        """``steps`` forwards and backwards an image and starting image, as many at a time as there is room for."""
         return torch.stack([self._from(probe, fill(probe.images)) for fill in self.starts]).mean(dim=0)
 
     def _from(self, probe: Probe, start: Tensor) -> Tensor:
@@ -43,9 +44,12 @@ class IntegratedGradients(Explainer):
         nodes, weights = (torch.from_numpy(v).to(images) for v in np.polynomial.legendre.leggauss(self.steps))
         nodes, weights = (nodes + 1) / 2, weights / 2  # from [-1, 1] to [0, 1]
         total = torch.zeros_like(images[index])
-        for chosen in _chunks(probe, self.steps):
+
+        def add(chosen: Tensor) -> None:
             path = start + nodes[chosen].view(-1, 1, *[1] * (images.ndim - 1)) * (images - start)
-            total += torch.einsum("k,k...->...", weights[chosen], input_gradients(probe, path))
+            total.add_(torch.einsum("k,k...->...", weights[chosen], input_gradients(probe, path)))
+
+        probe.run(self.steps, add, weight=GRADIENT * len(images))
         return (total * (images - start)[index]).sum(dim=1)
 
 
@@ -76,17 +80,20 @@ class ExpectedGradients(Explainer):
         self.seed = seed
 
     def attribute(self, probe: Probe) -> Tensor:
-        """``draws`` forwards and backwards an image, in chunks of the probe's ``max_batch``."""
+        """``draws`` forwards and backwards an image, as many at a time as there is room for."""
         images, index = probe.images, probe.targets.image_index
         pool, choice = self._starts(images)
         keys = noise.combine(noise.image_keys(images, self.seed), 1)
         place = noise.uniform(keys, (self.draws,)) + torch.arange(self.draws, device=images.device)
         place = (place / self.draws).mT.to(images).view(self.draws, len(images), *[1] * (images.ndim - 1))
         total = torch.zeros(len(index), *images.shape[2:], dtype=images.dtype, device=images.device)
-        for chosen in _chunks(probe, self.draws):
+
+        def add(chosen: Tensor) -> None:
             start = pool[choice[chosen]]
             gradients = input_gradients(probe, start + place[chosen] * (images - start))
-            total += (gradients * (images - start)[:, index]).sum(dim=(0, 2))
+            total.add_((gradients * (images - start)[:, index]).sum(dim=(0, 2)))
+
+        probe.run(self.draws, add, weight=GRADIENT * len(images))
         return total / self.draws
 
     def _starts(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,10 +111,3 @@ class ExpectedGradients(Explainer):
                 f"{tuple(images.shape[1:])}: crop or resize the background."
             )
         return self.background.detach().to(images), choice
-
-
-def _chunks(probe: Probe, count: int) -> tuple[Tensor, ...]:
-    """``count`` versions of a batch in parts of at most ``max_batch`` images, or of one version where that is more."""
-    each = max(1, probe.intervention.max_batch // len(probe.images))
-    chunks: tuple[Tensor, ...] = torch.arange(count, device=probe.images.device).split(each)
-    return chunks

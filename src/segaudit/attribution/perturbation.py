@@ -125,11 +125,15 @@ class RISE(Explainer):
         total = weights.new_zeros(*weights.shape[:2], prod(size))
         showing = weights.new_zeros(batch, 1, prod(size))
         rows = torch.arange(batch, device=images.device)[:, None]
-        for chosen in torch.arange(self.masks, device=images.device).split(max(1, probe.intervention.max_batch // batch)):
+
+        def add(chosen: Tensor) -> None:
             image = rows.expand(-1, len(chosen))
             masks = shown(image.flatten(), chosen.repeat(batch)).view(*image.shape, -1).to(weights)
-            total += weights[:, :, chosen] @ masks
-            showing += masks.sum(dim=1, keepdim=True)
+            part = weights[:, :, chosen] @ masks, masks.sum(dim=1, keepdim=True)
+            for kept, more in zip((total, showing), part, strict=True):
+                kept.add_(more)
+
+        probe.run(self.masks, add, weight=batch)
         # A pixel that no mask shows gets 0.
         importance = total / showing.where(showing > 0, 1)
         return importance[targets.image_index, targets.position].view(targets.region.shape)

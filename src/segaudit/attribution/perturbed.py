@@ -28,7 +28,7 @@ def perturb(probe: Probe, perturbation: Perturbation) -> Perturbed:
     """Change a probe's images, and see which of its targets keep their prediction."""
     targets = replace(probe.targets, region=perturbation.move(probe.targets.region))
     images = perturbation(probe.images)
-    logits = forward(probe.model, images, probe.intervention.max_batch)
+    logits = forward(probe.model, images, probe.intervention.room)
     classes = targets.class_index.view(-1, *[1] * (targets.region.ndim - 1))
     before = (predict(probe.logits)[targets.image_index] == classes).flatten(1)
     after = (perturbation.back(predict(logits))[targets.image_index] == classes).flatten(1)

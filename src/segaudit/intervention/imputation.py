@@ -30,7 +30,8 @@ def road_curves(
     """
     if not shares or not all(0 < share < 1 for share in shares):
         raise ValueError(f"shares are parts of the image's pixels between 0 and 1, got {list(shares)}.")
-    imputing = Intervention(fill or NoisyLinearFill(), max_batch=probe.intervention.max_batch)
+    imputing = Intervention(fill or NoisyLinearFill())
+    imputing.room = probe.intervention.room
     imputed = Probe(probe.model, probe.images, probe.targets, imputing, probe.logits)
     place = pixel_ranks(attribution)
     pixels = attribution[0].numel() if len(attribution) else 0

@@ -44,12 +44,14 @@ class _Level(NamedTuple):
     Attributes:
         hidden: 1 where a pixel is unknown, else 0, ``(M, 1, *S)``.
         weight: sum of the weights of each pixel's neighbours in the image, ``(1, 1, *S)``.
+        damped: what a residual is multiplied by in a step of Jacobi's method, ``(M, 1, *S)``.
         scale: what the grid's equations are divided by, so that they agree with those of the next finer one.
 
     """
 
     hidden: Tensor
     weight: Tensor
+    damped: Tensor
     scale: float
 
 
@@ -58,7 +60,8 @@ def _levels(hidden: Tensor) -> list[_Level]:
     scale = 1.0
     while True:
         weight = _neighbours(torch.ones_like(hidden[:1]))
-        levels.append(_Level(hidden, weight.where(weight > 0, 1), scale))
+        weight = weight.where(weight > 0, 1)
+        levels.append(_Level(hidden, weight, hidden * (_DAMPING / weight), scale))
         size = hidden.shape[2:]
         if max(size) <= 2 or not bool(hidden.any()):
             return levels
@@ -94,16 +97,15 @@ def _solve(levels: list[_Level], right: Tensor, scale: Tensor) -> Tensor:
 def _cycle(levels: list[_Level], right: Tensor) -> Tensor:
     """About the solution for ``right``: one V-cycle, a symmetric linear map as conjugate gradients need it."""
     level, coarser = levels[0], levels[1:]
-    damped = level.hidden * (_DAMPING / level.weight)
-    solution = damped * right
+    solution = level.damped * right
     if coarser:
         left = _coarsen(right - _apply(level, solution)) / coarser[0].scale
-        solution = solution + level.hidden * _refine(_cycle(coarser, left * coarser[0].hidden), right.shape[2:])
-    return solution + damped * (right - _apply(level, solution))
+        solution.addcmul_(level.hidden, _refine(_cycle(coarser, left.mul_(coarser[0].hidden)), right.shape[2:]))
+    return solution.addcmul_(level.damped, right - _apply(level, solution))
 
 
 def _apply(level: _Level, values: Tensor) -> Tensor:
-    return level.hidden * (level.weight * values - _neighbours(values))
+    return (level.weight * values).sub_(_neighbours(values)).mul_(level.hidden)
 
 
 def _neighbours(values: Tensor) -> Tensor:
@@ -116,7 +118,7 @@ def _neighbours(values: Tensor) -> Tensor:
         longer.narrow(axis, 0, rest).add_(total.narrow(axis, 1, rest))
         total = longer
     itself, every = 2.0 ** (values.ndim - 2), 4.0 ** (values.ndim - 2)
-    return (total - itself * values) / (every - itself)
+    return torch.sub(total, values, alpha=itself).mul_(1 / (every - itself))
 
 
 def _refine(values: Tensor, size: torch.Size) -> Tensor:

@@ -13,6 +13,7 @@ from segaudit.intervention.curve import Curve, trace
 from segaudit.intervention.fill import Fill, RangeFill
 from segaudit.intervention.rank import nearest, pixel_ranks, unit_ranks
 from segaudit.intervention.region import Regions, SuperpixelRegions
+from segaudit.intervention.room import Room
 from segaudit.output import logits_of
 from segaudit.target import Targets, rounds, target_score
 
@@ -35,7 +36,11 @@ class Intervention:
         units: what these curves fill or show at a time, at one scale: pixels unless told, patches with
             :class:`GridRegions`, superpixels with :class:`SuperpixelRegions`. The map's mean in a unit is what ranks it, and
             a point of the curve has whole units.
-        max_batch: most images in one forward pass.
+        max_batch: most images in one forward pass; one whose gradients are asked for counts as four. 64 unless told, and
+            in training no more than four times a training batch. Where the memory runs out, fewer from then on.
+
+    Attributes:
+        room: how many images go through the network at once.
 
     """
 
@@ -44,13 +49,11 @@ class Intervention:
         fill: Fill | Sequence[Fill] | None = None,
         regions: Regions | None = None,
         steps: int = 16,
-        max_batch: int = 64,
+        max_batch: int | None = None,
         units: Regions | None = None,
     ) -> None:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}.")
-        if max_batch < 1:
-            raise ValueError(f"max_batch must be at least 1, got {max_batch}.")
         if isinstance(fill, Sequence) and not fill:
             raise ValueError("fill is an empty list: name at least one fill, or leave it out for the default.")
         if units is not None and len(units.counts) != 1:
@@ -60,8 +63,13 @@ class Intervention:
         self.fills = list(fill) if isinstance(fill, Sequence) else [fill]
         self.regions = regions or SuperpixelRegions()
         self.steps = steps
-        self.max_batch = max_batch
+        self.room = Room(max_batch)
         self.units = units
+
+    @property
+    def max_batch(self) -> int:
+        """Most images in one forward pass, as of now."""
+        return self.room.most
 
 
 class Probe:
@@ -165,7 +173,7 @@ class Probe:
         """Logits ``(B, C, *S)`` of the unperturbed images."""
         if self._logits is not None:
             return self._logits
-        return self.once("logits", lambda: forward(self.model, self.images, self.intervention.max_batch))
+        return self.once("logits", lambda: forward(self.model, self.images, self.intervention.room))
 
     @property
     def score(self) -> Tensor:
@@ -289,23 +297,30 @@ class Probe:
             of_scene[scene_of[chosen], position] = chosen
         scene, mask = wanted[image_of].nonzero(as_tuple=True)
         values = torch.zeros(len(self.targets), wanted.shape[1], device=wanted.device)
-        for rows in torch.arange(len(scene), device=wanted.device).split(self.intervention.max_batch):
+
+        def read(rows: Tensor) -> None:
             image = image_of[scene[rows]]
             logits = self._masked_forward(image, fill_of[scene[rows]], removed(image, mask[rows]))
             for position in range(len(turns)):
                 target = of_scene[scene[rows], position]
                 has = (target >= 0).nonzero()[:, 0]
                 values[target[has], mask[rows][has]] = value(logits[has], self.targets[target[has]]).float()
+
+        self.run(len(scene), read)
         return values
+
+    def run(self, count: int, compute: Callable[[Tensor], T], weight: int = 1) -> list[T]:
+        """What ``compute`` gives for the rows 0 to ``count``, as many at a time as there is room for; see :class:`Room`."""
+        return self.intervention.room.run(count, compute, weight, self.images.device)
 
     @property
     def _filled_scores(self) -> Tensor:
         """S of each target when its whole image is filled by each fill, ``(F, N)``."""
-        image, most = self.targets.image_index, self.intervention.max_batch
+        image, room = self.targets.image_index, self.intervention.room
         return self.once(
             "filled_scores",
             lambda: torch.stack(
-                [target_score(forward(self.model, filled, most)[image], self.targets) for filled in self.filled]
+                [target_score(forward(self.model, filled, room)[image], self.targets) for filled in self.filled]
             ),
         )
 
@@ -349,7 +364,7 @@ class Probe:
             these = self.targets[target]
             return target_score(self._masked_forward(these.image_index, self.fill_index[target], mask_of(rows)), these)
 
-        return self._in_chunks(count, score)
+        return torch.cat(self.run(count, score)) if count else self.images.new_zeros(0)
 
     @torch.no_grad()
     def _masked_forward(self, image: Tensor, fill: Tensor, mask: Tensor) -> Tensor:
@@ -377,15 +392,11 @@ class Probe:
         scores = self.sweep(sizes > 0, lambda image, region: labels[image] == region.view(shape))
         return self.fall(scores).gather(1, flat[self.targets.image_index]).view(self.targets.region.shape)
 
-    def _in_chunks(self, count: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        chunks = torch.arange(count, device=self.images.device).split(self.intervention.max_batch)
-        return torch.cat([compute(rows) for rows in chunks]) if count else self.images.new_zeros(0)
-
 
 @torch.no_grad()
-def forward(model: nn.Module, images: Tensor, max_batch: int) -> Tensor:
-    """Logits ``(M, C, *S)`` of images ``(M, channels, *S)``, at most ``max_batch`` at a time and without gradients."""
-    return torch.cat([logits_of(model(part), part.shape[2:]) for part in images.split(max_batch)])
+def forward(model: nn.Module, images: Tensor, room: Room) -> Tensor:
+    """Logits ``(M, C, *S)`` of images ``(M, channels, *S)``, as many at a time as there is room for, without gradients."""
+    return torch.cat(room.run(len(images), lambda rows: logits_of(model(images[rows[0] : rows[-1] + 1]), images.shape[2:])))
 
 
 def _coarse(scores: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from segaudit.attribution import attribution_context
 from segaudit.functional import cue_effect
 from segaudit.intervention.probe import forward
+from segaudit.intervention.room import Room
 from segaudit.statistics import Association, Records, auroc, spearman
 from segaudit.target import TargetSelector, target_score
 from segaudit.validity.means import means
@@ -92,10 +93,9 @@ def reliance(
     """
     if images.shape != changed.shape:
         raise ValueError(f"images {tuple(images.shape)} and changed {tuple(changed.shape)} must be of one shape.")
+    room = Room(max_batch)
     with attribution_context(model):
-        logits = forward(model, images, max_batch)
+        logits = forward(model, images, room)
         targets = (selector or TargetSelector())(logits)
-        before, after = (
-            target_score(of[targets.image_index], targets) for of in (logits, forward(model, changed, max_batch))
-        )
+        before, after = (target_score(of[targets.image_index], targets) for of in (logits, forward(model, changed, room)))
         return cue_effect(before, after)
