@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from rich.console import Console
@@ -28,7 +29,7 @@ from segaudit.callbacks.dashboard import ACCURACY, Epoch, View, define_direction
 from segaudit.errors import brief
 from segaudit.files import whole
 from segaudit.intervention import Intervention, Perturbation
-from segaudit.intervention.room import free_memory
+from segaudit.intervention.room import free_memory, out_of_memory
 from segaudit.names import did_you_mean
 from segaudit.report import AuditFolder, Panel, draw_panels, score_table
 from segaudit.report.curves import Curves
@@ -166,7 +167,13 @@ class AttributionAudit(Callback):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a monitor that would look at scores of another epoch; tell W&B which way the scores are better."""
+        """Refuse what cannot work; tell W&B which way the scores are better.
+
+        Raises:
+            MisconfigurationException: if weights are in parts, or a monitor would look at scores of another epoch.
+
+        """
+        _refuse_parts(trainer.strategy)
         with isolate_rng():
             define_directions(trainer.loggers, self.directions)
         if stage != "fit":
@@ -335,8 +342,9 @@ class AttributionAudit(Callback):
         except Exception as error:
             if not self._forgiving(trainer):
                 raise
-            why = brief(error)
-        free_memory()  # only here, where what the error's frames held is gone
+            why, full = brief(error), out_of_memory(error)
+        if full:
+            free_memory()  # only here, where the error and with it what its frames held are gone
         if len(images) > 1:
             return [one for image in images for one in self._try(trainer, pl_module, dataset, collate, [image])]
         self.lost.append(f"image {images[0]}: {why}")
@@ -434,6 +442,16 @@ class AttributionAudit(Callback):
     def _print_table(self, trainer: Trainer) -> None:
         if self.values and trainer.is_global_zero:
             Console(width=max(Console().width, 150)).print(score_table(self.auditor, self.values, self._title))
+
+
+def _refuse_parts(strategy: Strategy) -> None:
+    """An explainer calls the module itself, past a strategy that would gather its weights."""
+    parts = isinstance(strategy, FSDPStrategy | ModelParallelStrategy) or getattr(strategy, "zero_stage_3", False)
+    if parts:
+        raise MisconfigurationException(
+            f"{type(strategy).__name__} keeps a part of the weights on each device, but explanations need them whole: train "
+            "with DDP, or leave AttributionAudit out and audit the checkpoints (`segaudit audit`)."
+        )
 
 
 def _loader(loaders: Any) -> Any:

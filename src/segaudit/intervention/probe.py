@@ -166,7 +166,8 @@ class Probe:
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(M, C, *S)`` of images ``(M, channels, *S)``, with gradients where these are on."""
-        return logits_of(self.model(images), images.shape[2:])
+        # A first layer may work in place, which a tensor whose gradient is asked for does not bear.
+        return logits_of(self.model(images.clone() if images.requires_grad else images), images.shape[2:])
 
     @property
     def logits(self) -> Tensor:
@@ -396,7 +397,10 @@ class Probe:
 @torch.no_grad()
 def forward(model: nn.Module, images: Tensor, room: Room) -> Tensor:
     """Logits ``(M, C, *S)`` of images ``(M, channels, *S)``, as many at a time as there is room for, without gradients."""
-    return torch.cat(room.run(len(images), lambda rows: logits_of(model(images[rows[0] : rows[-1] + 1]), images.shape[2:])))
+    # By their numbers, which copies them: a first layer may work in place.
+    return torch.cat(
+        room.run(len(images), lambda rows: logits_of(model(images[rows]), images.shape[2:]), device=images.device)
+    )
 
 
 def _coarse(scores: Tensor) -> Tensor:
