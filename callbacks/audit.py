@@ -200,6 +200,7 @@ class AttributionAudit(Callback):
         loader = _loader(trainer.val_dataloaders)
         if loader is None:  # validation comes after several epochs
             return
+        self._at_once(trainer)
         with isolate_rng():
             dataset, collate = _dataset(loader)
             if order := self._order(len(dataset)):
@@ -297,9 +298,7 @@ class AttributionAudit(Callback):
         order = self._order(len(dataset))
         # An image belongs to one rank whatever the sampler would pad, and to one block however many ranks there are, unless
         # there are so few images that some rank would have none.
-        most = self.batch_size or self._training_batch(trainer)
-        block = min(most, max(1, -(-len(order) // trainer.world_size)))
-        self.auditor.intervention.room.fit(most)
+        block = min(self._at_once(trainer), max(1, -(-len(order) // trainer.world_size)))
         starts = range(0, len(order), block)
         panels: list[Panel] = []
         curves = Curves()
@@ -327,11 +326,14 @@ class AttributionAudit(Callback):
                     break
         return panels, curves
 
-    @staticmethod
-    def _training_batch(trainer: Trainer) -> int:
-        """Images in a training batch, or 8 where nothing is trained or they are not known."""
-        size = getattr(_loader(trainer.train_dataloader), "batch_size", None) if trainer.state.fn == "fit" else None
-        return size if isinstance(size, int) else 8
+    def _at_once(self, trainer: Trainer) -> int:
+        """Images of a block. In training no pass has more, unless told, so that it takes no more memory than a step."""
+        if trainer.state.fn != "fit":
+            return self.batch_size or 8
+        size = getattr(_loader(trainer.train_dataloader), "batch_size", None)
+        size = self.batch_size or (size if isinstance(size, int) else 8)
+        self.auditor.intervention.room.fit(size)
+        return size
 
     def _try(
         self, trainer: Trainer, pl_module: LightningModule, dataset: Any, collate: Any, images: list[int]

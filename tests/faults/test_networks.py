@@ -336,10 +336,20 @@ class Small(nn.Module):
         return self.network(images)
 
 
+@fault(
+    "a device that holds a training batch and no more",
+    "no pass of an audit has more images; nothing is lost, nothing is said",
+)
+def test_no_pass_is_larger_than_a_training_batch(recwarn: pytest.WarningsRecorder) -> None:
+    loop = fit(quick(explainers=["region_effects", "integrated_gradients"], batch_size=None), model=task(network=Small(4)))
+    assert logged(loop, "lost", "images") == [0, 4]
+    assert not [one for one in recwarn if "memory ran out" in str(one.message)]
+
+
 @fault("the memory runs out in masked forwards", "fewer images at a time from then on, said once; nothing is lost")
 def test_memory_that_runs_out_in_forwards() -> None:
     with pytest.warns(UserWarning, match="the memory ran out with") as said:
-        loop = fit(quick(explainers=["region_effects"]), model=task(network=Small(4)))
+        loop = fit(quick(explainers=["region_effects"]), model=task(network=Small(1)), val=loader(6, batch_size=1))
     assert sum("the memory ran out" in str(one.message) for one in said) == 1
     assert logged(loop, "lost", "images") == [0, 4]
 

@@ -81,3 +81,11 @@ def test_a_row_that_failed_is_computed_again_and_every_row_once() -> None:
         room.run(20, compute, weight=2)
     assert done == list(range(20))
     assert room.most == 4  # 8 rows of weight 2, then 4, then 2
+
+
+def test_a_number_that_was_told_is_not_fitted_to_a_training_batch() -> None:
+    told, untold = Room(64), Room()
+    for room in (told, untold):
+        room.fit(4)
+        room.fit(9)
+    assert (told.most, untold.most) == (64, 4)

@@ -37,7 +37,7 @@ class Intervention:
             :class:`GridRegions`, superpixels with :class:`SuperpixelRegions`. The map's mean in a unit is what ranks it, and
             a point of the curve has whole units.
         max_batch: most images in one forward pass; one whose gradients are asked for counts as four. 64 unless told, and
-            in training no more than four times a training batch. Where the memory runs out, fewer from then on.
+            in training no more than a training batch. Where the memory runs out, fewer from then on.
 
     Attributes:
         room: how many images go through the network at once.

@@ -41,7 +41,7 @@ class Room:
     def fit(self, images: int) -> None:
         """Take no more memory than a training step of so many images does, unless told how many go through at once."""
         if not self._told:
-            self.most = min(self.most, GRADIENT * images)
+            self.most = min(self.most, images)
 
     def run(
         self, count: int, compute: Callable[[Tensor], T], weight: int = 1, device: torch.device | str = "cpu"
