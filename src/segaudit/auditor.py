@@ -190,12 +190,13 @@ class Auditor:
             raise ValueError(
                 "a metric needs planted cues, but none were given: pass cues, or leave out cue_mass and cue_effect."
             )
-        with attribution_context(model):
+        with attribution_context(model) as keep_hooks:
             # A tensor made under inference_mode takes no part in autograd. What a subclass carries (MONAI's, torchvision's)
             # is no business of an audit, and slow.
             images = images.detach().as_subclass(Tensor).clone()
             masks = None if masks is None else masks.as_subclass(Tensor)
             logits = forward(model, images, self.intervention.room)
+            keep_hooks()
             targets = self.selector(logits, masks)
             probe = Probe(model, images, targets, self.intervention, logits, cues)
             classes = class_logits(logits).shape[1]

@@ -404,3 +404,32 @@ def test_a_loss_of_nan() -> None:
     audited = quick()
     fit(audited, model=Lost(TinyNetwork(), class_names=CLASSES))
     assert all(row["reason"] for row in audited.records)
+
+
+class Lazy(nn.Module):
+    """Installs hooks of its own in its first forward pass, as networks of transformers do, and cannot do without them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.installed = conv(), False
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        self.network[0].seen = seen
+        if not self.installed:
+            self.network[0].register_forward_hook(lambda module, _, output: module.seen.append(output))
+            self.installed = True
+        logits = self.network(images)
+        assert seen[-1].shape[0] == len(images)
+        return logits
+
+
+@fault(
+    "a network that installs hooks in its first forward pass, which is an audit's", "they stay; those of explainers do not"
+)
+def test_hooks_that_are_the_networks_own_stay() -> None:
+    model = Lazy()
+    for _ in range(2):
+        update(model, pictures())
+    model(pictures())
+    assert len(model.network[0]._forward_hooks) == 1

@@ -51,7 +51,7 @@ def test_fit_validate_and_auditor_agree(tmp_path):
     for these in (names[:3], names[3:]):  # in batches of another size
         batch = default_collate([items[name] for name in these])
         auditor.update(model, batch["image"], batch["mask"], batch["id"])
-    assert figures(auditor.compute()) == close(logged, regrouped=True)
+    assert figures(auditor.compute()) | {"lost": 0.0} == close(logged, regrouped=True)
 
 
 @pytest.fixture(scope="module")

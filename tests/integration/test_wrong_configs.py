@@ -64,7 +64,7 @@ MUTATIONS: list[tuple[str, str, Any, str]] = [
     ("quickstart", f"{AUDIT}.intervention.init_args.max_batch", 0, "max_batch must be at least 1"),
     ("quickstart", f"{AUDIT}.intervention.init_args.regions.init_args.counts", [-3], "counts needs at least one scale"),
     ("quickstart", f"{NETWORK}.init_args.encoder_depth", 9, "depth should be in range [1, 5], got 9"),
-    ("quickstart", f"{NETWORK}.init_args.classes", 3, "the network's output has 3 channel(s), but there are 4 class names"),
+    ("quickstart", f"{NETWORK}.init_args.classes", 3, "classes [3] do not exist: the model has the classes 0 to 2"),
     ("selection", "model.init_args.optimizer.init_args.lr", -1.0, "Invalid learning rate: -1.0"),
     ("quickstart", "data.init_args.shortcut", 1.5, "shortcut is 1.5, but it must lie in 0..1"),
     ("quickstart", "data.init_args.batch_size", 0, "batch_size should be a positive integer"),

@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ def isolate_rng() -> Iterator[None]:
 
 
 @contextmanager
-def attribution_context(model: nn.Module) -> Iterator[None]:
+def attribution_context(model: nn.Module) -> Iterator[Callable[[], None]]:
     """Let gradients flow through a model at rest, and leave no trace in it.
 
     Inside, gradients are on even where the caller runs under ``no_grad`` or ``inference_mode`` (Lightning's validation
@@ -40,6 +40,11 @@ def attribution_context(model: nn.Module) -> Iterator[None]:
     Parameters do not require gradients inside, so nothing can reach their ``.grad``.
 
     Tensors made under ``inference_mode`` must be cloned inside before gradients can flow through them.
+
+    Yields:
+        What lets the hooks stay that there are when it is called: transformers' networks install their own in their first
+        forward pass, and would not install them again.
+
     """
     modes = [(module, module.training) for module in model.modules()]
     hooks = [(module, *_hooks(module)) for module in model.modules()]
@@ -50,7 +55,7 @@ def attribution_context(model: nn.Module) -> Iterator[None]:
             model.eval()
             for parameter in frozen:
                 parameter.requires_grad_(False)
-            yield
+            yield lambda: hooks.__setitem__(slice(None), [(module, *_hooks(module)) for module in model.modules()])
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
