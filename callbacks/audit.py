@@ -1,9 +1,8 @@
 """AttributionAudit: score a model's explanations at its validation epochs."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from math import lcm
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,13 +11,10 @@ import pyarrow.parquet as pq
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
 from torchmetrics import Metric
 from tqdm.auto import tqdm
 
@@ -26,14 +22,17 @@ from segaudit.attribution import Explainer
 from segaudit.attribution.context import isolate_rng
 from segaudit.auditor import DEFAULT_EXPLAINERS, DEFAULT_METRICS, AuditedBatch, Auditor, gather
 from segaudit.callbacks.dashboard import ACCURACY, Epoch, View, define_directions, log_audit, log_epochs
+from segaudit.callbacks.refusal import refuse_parts, refuse_stale_monitors
+from segaudit.callbacks.source import Source, class_names, first_loader
 from segaudit.errors import brief
 from segaudit.files import whole
 from segaudit.intervention import Intervention, Perturbation
 from segaudit.intervention.room import free_memory, out_of_memory
-from segaudit.names import did_you_mean
 from segaudit.report import AuditFolder, Panel, draw_panels, score_table
 from segaudit.report.curves import Curves
 from segaudit.report.picture import first_targets
+from segaudit.report.summary import class_name
+from segaudit.report.table import summary_line
 from segaudit.sample import Sample, unpack
 from segaudit.target import TargetSelector
 
@@ -58,7 +57,7 @@ class AttributionAudit(Callback):
             same number or a multiple of it; EarlyStopping needs a Trainer that validates only then.
         max_images: how many images are audited; always the same, drawn once with ``seed``.
         batch_size: images that are explained at once; in training as many as a training batch has, and otherwise 8, unless
-            told. With that, and ``max_batch`` left alone, an audit takes no more memory than a training step.
+            told. No pass has more images then, unless ``max_batch`` says otherwise; docs/speed.md has the memory it takes.
         time_budget: share of the epoch's training time that an audit may take in ``fit``; at least one batch is audited.
             The images are a prefix of one fixed order, so that epochs stay comparable.
         panels: how many targets are drawn.
@@ -173,38 +172,21 @@ class AttributionAudit(Callback):
             MisconfigurationException: if weights are in parts, or a monitor would look at scores of another epoch.
 
         """
-        _refuse_parts(trainer.strategy)
+        refuse_parts(trainer.strategy)
         with isolate_rng():
             define_directions(trainer.loggers, self.directions)
-        if stage != "fit":
-            return
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            monitor = getattr(callback, "monitor", None)
-            if not isinstance(callback, Checkpoint | EarlyStopping) or not str(monitor).startswith(f"{self.prefix}/"):
-                continue
-            if str(monitor).removeprefix(f"{self.prefix}/") not in self.keys:
-                raise MisconfigurationException(
-                    f"{type(callback).__name__} looks at {monitor!r}, which is not audited."
-                    f"{did_you_mean(str(monitor), (f'{self.prefix}/{key}' for key in self.keys))}"
-                )
-            every = lcm(getattr(callback, "_every_n_epochs", None) or 1, trainer.check_val_every_n_epoch or 1)
-            if every % self.every_n_epochs:
-                raise MisconfigurationException(
-                    f"{type(callback).__name__} looks at {monitor!r} every {every} epochs, but it is audited every "
-                    f"{self.every_n_epochs}: the epochs between would be judged by a stale score. Give both the same "
-                    f"number, or validate only then (Trainer(check_val_every_n_epoch={self.every_n_epochs}))."
-                )
+        if stage == "fit":
+            refuse_stale_monitors(trainer, self.prefix, self.keys, self.every_n_epochs)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Audit one image and forget it: an error here ends the run, before an epoch of training is spent."""
-        loader = _loader(trainer.val_dataloaders)
-        if loader is None:  # validation comes after several epochs
+        if first_loader(trainer.val_dataloaders) is None:  # validation comes after several epochs
             return
         self._at_once(trainer)
         with isolate_rng():
-            dataset, collate = _dataset(loader)
-            if order := self._order(len(dataset)):
-                self._update(trainer, pl_module, dataset, collate, order[:1])
+            source = Source(trainer, pl_module, trainer.val_dataloaders)
+            if order := self._order(len(source)):
+                self._update(source, order[:1])
         self.auditor.reset()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -228,7 +210,8 @@ class AttributionAudit(Callback):
                 self._log_epoch(trainer)
         if self._fresh and trainer.is_global_zero:
             if trainer.state.fn == "fit":
-                Console().print(self._summary(trainer), highlight=False, soft_wrap=True)
+                line = summary_line(self.auditor, self.values, trainer.callback_metrics)
+                Console().print(f"{self._title} · {line}", highlight=False, soft_wrap=True)
             else:
                 self._print_table(trainer)
         self._fresh = False
@@ -265,7 +248,7 @@ class AttributionAudit(Callback):
         self.auditor.reset()
         self.lost = []
         with isolate_rng():  # reading a data set may draw random numbers, and so may a logger
-            panels, curves = self._walk(trainer, pl_module, loaders, started, budget)
+            panels, curves = self._walk(trainer, Source(trainer, pl_module, loaders), started, budget)
             self.lost = [why for of in gather(self.lost) for why in of]
             self.values = self.auditor.compute() | {"lost": torch.tensor(float(len(self.lost)))}
             self.records = self.auditor.records()
@@ -284,18 +267,15 @@ class AttributionAudit(Callback):
                 )
             if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 with self._excused(trainer, "records and pictures of the audit could not be kept"):
-                    self._write(trainer, pl_module, folder, self.records, panels, curves)
+                    self._write(trainer, pl_module, folder, panels, curves)
         device = pl_module.device
         logged = {f"{self.prefix}/{name}": value.to(device) for name, value in self.values.items()}
         logged[f"{self.prefix}/seconds"] = torch.tensor(time.perf_counter() - started, device=device)
         pl_module.log_dict(logged, sync_dist=True)
 
-    def _walk(
-        self, trainer: Trainer, pl_module: LightningModule, loaders: Any, started: float, budget: float | None
-    ) -> tuple[list[Panel], Curves]:
+    def _walk(self, trainer: Trainer, source: Source, started: float, budget: float | None) -> tuple[list[Panel], Curves]:
         """Audit this rank's share of the images, in step with the other ranks."""
-        dataset, collate = _dataset(_loader(loaders))
-        order = self._order(len(dataset))
+        order = self._order(len(source))
         # An image belongs to one rank whatever the sampler would pad, and to one block however many ranks there are, unless
         # there are so few images that some rank would have none.
         block = min(self._at_once(trainer), max(1, -(-len(order) // trainer.world_size)))
@@ -314,7 +294,7 @@ class AttributionAudit(Callback):
                 these = starts[turn : turn + trainer.world_size]
                 if trainer.global_rank < len(these):
                     start = these[trainer.global_rank]
-                    for audited in self._try(trainer, pl_module, dataset, collate, order[start : start + block]):
+                    for audited in self._try(source, order[start : start + block], self._forgiving(trainer)):
                         if self.whole is not None:
                             self.whole.add(start, audited)
                         else:
@@ -327,41 +307,33 @@ class AttributionAudit(Callback):
         return panels, curves
 
     def _at_once(self, trainer: Trainer) -> int:
-        """Images of a block. In training no pass has more, unless told, so that it takes no more memory than a step."""
+        """Images of a block; in training no pass has more, unless told."""
         if trainer.state.fn != "fit":
             return self.batch_size or 8
-        size = getattr(_loader(trainer.train_dataloader), "batch_size", None)
+        size = getattr(first_loader(trainer.train_dataloader), "batch_size", None)
         size = self.batch_size or (size if isinstance(size, int) else 8)
         self.auditor.intervention.room.fit(size)
         return size
 
-    def _try(
-        self, trainer: Trainer, pl_module: LightningModule, dataset: Any, collate: Any, images: list[int]
-    ) -> list[AuditedBatch]:
+    def _try(self, source: Source, images: list[int], forgiving: bool) -> list[AuditedBatch]:
         """Audit images together, or where that fails one by one, and note which of them cannot be audited."""
         try:
-            return [self._update(trainer, pl_module, dataset, collate, images)]
+            return [self._update(source, images)]
         except Exception as error:
-            if not self._forgiving(trainer):
+            if not forgiving:
                 raise
             why, full = brief(error), out_of_memory(error)
         if full:
             free_memory()  # only here, where the error and with it what its frames held are gone
         if len(images) > 1:
-            return [one for image in images for one in self._try(trainer, pl_module, dataset, collate, [image])]
+            return [one for image in images for one in self._try(source, [image], forgiving)]
         self.lost.append(f"image {images[0]}: {why}")
         return []
 
-    def _update(
-        self, trainer: Trainer, pl_module: LightningModule, dataset: Any, collate: Any, images: list[int]
-    ) -> AuditedBatch:
-        """Audit images of the data set, as the model would see them."""
-        batch = collate([dataset[i] for i in images])
-        batch = trainer.precision_plugin.convert_input(batch)
-        batch = pl_module._on_before_batch_transfer(batch, 0)  # a data module's hook goes first
-        sample = self.unpack(trainer.strategy.batch_to_device(batch, pl_module.device, 0))
+    def _update(self, source: Source, images: list[int]) -> AuditedBatch:
+        sample = self.unpack(source.batch(images))
         ids = images if sample.ids is None else sample.ids
-        return self.auditor.update(pl_module, sample.images, sample.masks, ids, sample.cues)
+        return self.auditor.update(source.pl_module, sample.images, sample.masks, ids, sample.cues)
 
     def _forgiving(self, trainer: Trainer) -> bool:
         return self.on_error == "warn" and trainer.state.fn == "fit"
@@ -383,20 +355,14 @@ class AttributionAudit(Callback):
         return torch.randperm(images, generator=generator)[:most].tolist()
 
     def _write(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        folder: str | None,
-        records: list[dict[str, Any]],
-        panels: list[Panel],
-        curves: Curves,
+        self, trainer: Trainer, pl_module: LightningModule, folder: str | None, panels: list[Panel], curves: Curves
     ) -> None:
-        names = _class_names(trainer, pl_module)
         if self.whole is not None:
             return  # Trainer.audit writes it
+        names = class_names(pl_module, getattr(trainer, "datamodule", None))
         step = trainer.global_step
         when = {"epoch": trainer.current_epoch, "step": step}
-        rows = [when | {"class": _name(names, row["class_index"])} | row for row in records]
+        rows = [when | {"class": class_name(names, row["class_index"])} | row for row in self.records]
         picture = draw_panels(panels, names) if panels else None
         if folder is not None:
             self._folder = Path(folder) / self.prefix
@@ -410,8 +376,8 @@ class AttributionAudit(Callback):
                 with whole(Path(f"{stem}.png")) as draft:
                     Image.fromarray(picture).save(draft)
         view = View(
-            self.prefix, step, names, list(self.auditor.explainers), list(self.auditor.directions), self.values, records,
-            curves.rows(), panels, picture,
+            self.prefix, step, names, list(self.auditor.explainers), list(self.auditor.directions), self.values,
+            self.records, curves.rows(), panels, picture,
         )  # fmt: skip
         log_audit(trainer.loggers, view)
 
@@ -426,57 +392,6 @@ class AttributionAudit(Callback):
                     trainer.loggers, self.prefix, trainer.global_step, self.epochs, list(self.auditor.explainers), known
                 )
 
-    def _summary(self, trainer: Trainer) -> str:
-        """One line of the epoch: what was validated, and one explainer's scores."""
-        explainers = [name for name, explainer in self.auditor.explainers.items() if not explainer.control]
-        explainers = explainers or list(self.auditor.explainers)
-        name = "dea" if "dea" in explainers else explainers[0]
-        metrics = trainer.callback_metrics
-        known = [f"{key} {float(metrics[key]):.3f}" for key in ("val/loss", "val/iou") if key in metrics]
-        scores = [
-            f"{score} {float(self.values[f'{name}/{score}']):.3f}"
-            for score in self.auditor.directions
-            if f"{name}/{score}" in self.values and score not in ("seconds", "forwards")
-        ]
-        counts = f"{int(self.values['images'])} images, {int(self.values['targets'])} targets"
-        return f"{self._title} · {' · '.join([*known, counts])} · {name}: {', '.join(scores)}"
-
     def _print_table(self, trainer: Trainer) -> None:
         if self.values and trainer.is_global_zero:
             Console(width=max(Console().width, 150)).print(score_table(self.auditor, self.values, self._title))
-
-
-def _refuse_parts(strategy: Strategy) -> None:
-    """An explainer calls the module itself, past a strategy that would gather its weights."""
-    parts = isinstance(strategy, FSDPStrategy | ModelParallelStrategy) or getattr(strategy, "zero_stage_3", False)
-    if parts:
-        raise MisconfigurationException(
-            f"{type(strategy).__name__} keeps a part of the weights on each device, but explanations need them whole: train "
-            "with DDP, or leave AttributionAudit out and audit the checkpoints (`segaudit audit`)."
-        )
-
-
-def _loader(loaders: Any) -> Any:
-    """The first of the loop's loaders."""
-    while isinstance(loaders, Mapping | list | tuple):
-        loaders = next(iter(loaders.values() if isinstance(loaders, Mapping) else loaders), None)
-    return loaders
-
-
-def _dataset(loader: Any) -> tuple[Any, Any]:
-    dataset = getattr(loader, "dataset", None)
-    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
-        raise MisconfigurationException(
-            "AttributionAudit audits a fixed subset of the images, so the validation loader needs a data set with "
-            f"__len__ and __getitem__; {type(dataset).__name__} has not both."
-        )
-    return dataset, loader.collate_fn if isinstance(loader, DataLoader) and loader.collate_fn else default_collate
-
-
-def _class_names(trainer: Trainer, pl_module: LightningModule) -> list[str]:
-    datamodule = getattr(trainer, "datamodule", None)
-    return list(getattr(pl_module, "class_names", None) or getattr(datamodule, "class_names", None) or [])
-
-
-def _name(names: Sequence[str], index: int) -> str:
-    return names[index] if index < len(names) else str(index)

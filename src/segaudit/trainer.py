@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from segaudit.callbacks import AttributionAudit
+from segaudit.callbacks.source import class_names
 from segaudit.files import sha256
 from segaudit.provenance import weights_hash
 from segaudit.report import AuditFailedError, AuditFolder, Rule
@@ -123,7 +124,7 @@ class Trainer(lightning.Trainer):
         if not self.is_global_zero:
             return []
         network = model.network if isinstance(model, SegmentationTask) else model
-        names = getattr(model, "class_names", None) or getattr(datamodule, "class_names", None) or []
+        names = class_names(model, datamodule)
         logged = {name: float(value) for name, value in self.callback_metrics.items() if name.startswith(f"{split}/")}
         origin = {
             "split": split,
@@ -133,7 +134,7 @@ class Trainer(lightning.Trainer):
         }
         data = f"{type(datamodule).__name__} ({split})" if datamodule is not None else split
         return [
-            audit.whole.write(data, type(network).__name__, list(names), logged, rules, seed=audit.seed, **origin)
+            audit.whole.write(data, type(network).__name__, names, logged, rules, seed=audit.seed, **origin)
             for audit in audits
             if audit.whole is not None
         ]

@@ -4,7 +4,7 @@ import warnings
 from typing import Any
 
 import torch
-from integration.tiny import Squares, loader, quick, task, trainer
+from integration.tiny import Squares, loader, task, trainer
 from lightning.pytorch import seed_everything
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -108,10 +108,3 @@ class Failing(Explainer):
         if self.first <= self.calls <= self.last:
             raise self.error
         return torch.rand(probe.targets.region.shape)
-
-
-def failing(first: int, **options: Any) -> AttributionAudit:
-    made = quick(explainers=["saliency", Failing(first, **{k: options.pop(k) for k in ("error", "last") if k in options})])
-    for name, value in options.items():
-        setattr(made, name, value)
-    return made

@@ -12,9 +12,9 @@ from faults.table import fault
 from integration.tiny import CLASSES, Squares, TinyNetwork, adam, loader, quick, task, trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from lightning.pytorch.tuner import Tuner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -95,10 +95,12 @@ def test_training_that_ends_by_steps() -> None:
 
 
 @fault("max_time ends the training", "what was audited is there")
-def test_training_that_ends_by_the_clock() -> None:
+def test_training_that_ends_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     audited = quick()
-    loop = fit(audited, max_time={"seconds": 0}, max_epochs=50)
+    monkeypatch.setattr(Timer, "time_elapsed", lambda *_: 1e9 if audited.epochs else 0.0)
+    loop = fit(audited, max_time={"hours": 1}, max_epochs=50)
     assert loop.current_epoch < 50
+    assert audited.epochs
 
 
 @fault(
@@ -300,12 +302,33 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert loop.callback_metrics[GAP].isfinite()
 
 
-@fault("parameters in parts on several devices (FSDP)", "one sentence at the start: what it is, and what to use")
-def test_sharded_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+class DeepSpeedStrategy(SingleDeviceStrategy):
+    """Stands in for Lightning's, which wants the deepspeed package."""
+
+    def __init__(self, stage: int) -> None:
+        super().__init__()
+        self.zero_stage_3 = stage == 3
+
+
+@pytest.mark.parametrize(
+    "strategy", [FSDPStrategy(), ModelParallelStrategy(), DeepSpeedStrategy(3)], ids=lambda one: type(one).__name__
+)
+@fault(
+    "parameters in parts on several devices (FSDP, ModelParallel, DeepSpeed stage 3)",
+    "one sentence at the start: what it is, and what to use",
+)
+def test_sharded_parameters_are_refused(strategy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = trainer(quick())
-    monkeypatch.setattr(type(loop), "strategy", property(lambda _: FSDPStrategy()))
-    with pytest.raises(MisconfigurationException, match=r"FSDPStrategy.*DDP.*`segaudit audit`"):
+    monkeypatch.setattr(type(loop), "strategy", property(lambda _: strategy))
+    with pytest.raises(MisconfigurationException, match=rf"{type(strategy).__name__}.*DDP.*`segaudit audit`"):
         quick().setup(loop, task(), "fit")
+
+
+@fault("DeepSpeed stage 2, which keeps all weights on each device", "not refused")
+def test_whole_parameters_are_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, audited = trainer(quick()), quick()
+    monkeypatch.setattr(type(loop), "strategy", property(lambda _: DeepSpeedStrategy(2)))
+    audited.setup(loop, task(), "fit")
 
 
 @fault("two audits under one prefix", "refused when the Trainer is made")
@@ -330,11 +353,12 @@ ALL = 10**9
 
 
 @fault("a checkpoint by a score that is NaN in every epoch", "nothing is chosen, and that is said; training goes on")
-def test_nothing_to_choose_from(tmp_path: Path) -> None:
+def test_nothing_to_choose_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keep = AuditCheckpoint(Tolerant(prefer=LEAKAGE))
     with pytest.warns(UserWarning, match="could not be audited"):
         fit(lost(ALL), keep, folder=tmp_path, enable_checkpointing=True, max_epochs=2)
     assert not keep.best_model_path
+    assert "no checkpoint was chosen" in capsys.readouterr().out
 
 
 @fault("a checkpoint by a score that is NaN in the first epoch", "the second epoch is chosen")
@@ -353,18 +377,22 @@ def test_lightnings_checkpoint_by_a_score_that_is_missing(tmp_path: Path) -> Non
     assert "epoch=1" in keep.best_model_path
 
 
+@pytest.mark.parametrize(("check_finite", "epochs"), [(True, 1), (False, 2)])
 @fault("EarlyStopping by a score that is NaN", "stops, as Lightning does unless check_finite=False; no crash")
-def test_early_stopping_by_a_score_that_is_missing() -> None:
+def test_early_stopping_by_a_score_that_is_missing(check_finite: bool, epochs: int) -> None:
     with pytest.warns(UserWarning, match="could not be audited"):
-        loop = fit(lost(ALL), EarlyStopping(GAP, check_finite=False, patience=5), max_epochs=2)
-    assert loop.current_epoch == 2
+        loop = fit(lost(ALL), EarlyStopping(GAP, check_finite=check_finite, patience=5), max_epochs=2)
+    assert loop.current_epoch == epochs
 
 
 @fault("an alarm over epochs that were lost", "no alarm, no crash")
 def test_an_alarm_over_lost_epochs() -> None:
-    with pytest.warns(UserWarning, match="could not be audited"):
-        loop = fit(lost(ALL), AuditAlarm("saliency", ["off_target_leakage"]), max_epochs=2)
+    alarm = AuditAlarm("saliency", ["off_target_leakage"])
+    with pytest.warns(UserWarning, match="could not be audited") as said:
+        loop = fit(lost(ALL), alarm, max_epochs=2)
     assert loop.current_epoch == 2
+    assert not alarm.raised
+    assert not [one for one in said if "AuditAlarm" in str(one.message)]
 
 
 @fault("candidates of which none has a score", "nothing is chosen")

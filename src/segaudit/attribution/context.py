@@ -48,6 +48,10 @@ def attribution_context(model: nn.Module) -> Iterator[Callable[[], None]]:
     """
     modes = [(module, module.training) for module in model.modules()]
     hooks = [(module, *_hooks(module)) for module in model.modules()]
+
+    def keep_hooks() -> None:
+        hooks[:] = [(module, *_hooks(module)) for module in model.modules()]
+
     frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     devices = {parameter.device.type for parameter in model.parameters()} | {"cpu"}
     try:
@@ -55,7 +59,7 @@ def attribution_context(model: nn.Module) -> Iterator[Callable[[], None]]:
             model.eval()
             for parameter in frozen:
                 parameter.requires_grad_(False)
-            yield lambda: hooks.__setitem__(slice(None), [(module, *_hooks(module)) for module in model.modules()])
+            yield keep_hooks
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)

@@ -11,6 +11,7 @@ from segaudit.intervention.fill import (
     RangeFill,
     ShuffleFill,
 )
+from segaudit.intervention.intervention import Intervention
 from segaudit.intervention.perturbation import (
     JPEG,
     Albumentations,
@@ -21,7 +22,7 @@ from segaudit.intervention.perturbation import (
     Perturbation,
     Shift,
 )
-from segaudit.intervention.probe import Intervention, Probe
+from segaudit.intervention.probe import Probe
 from segaudit.intervention.region import GridRegions, Regions, SuperpixelRegions
 
 __all__ = [

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from segaudit.intervention.fill import Fill, NoisyLinearFill
-from segaudit.intervention.probe import Intervention, Probe
+from segaudit.intervention.intervention import Intervention
+from segaudit.intervention.probe import Probe
 from segaudit.intervention.rank import pixel_ranks
 
 

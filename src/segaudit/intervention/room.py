@@ -39,7 +39,7 @@ class Room:
         self._said = False
 
     def fit(self, images: int) -> None:
-        """Take no more memory than a training step of so many images does, unless told how many go through at once."""
+        """Let no more than so many images through at once, unless told how many."""
         if not self._told:
             self.most = min(self.most, images)
 
@@ -61,18 +61,17 @@ class Room:
         found: list[T] = []
         start = 0
         while start < count:
-            stop = min(count, start + max(1, self.most // weight))
+            rows = torch.arange(start, min(count, start + max(1, self.most // weight)), device=device)
             try:
-                found.append(compute(torch.arange(start, stop, device=device)))
-                start = stop
+                found.append(compute(rows))
             except (RuntimeError, MemoryError) as error:
-                if stop - start == 1 or not out_of_memory(error):
+                if len(rows) == 1 or not out_of_memory(error):
                     raise
-                size = stop - start
             else:
+                start += len(rows)
                 continue
             # Only here, where the error and with it what its frames hold are gone.
-            self._shrink(size, weight)
+            self._shrink(len(rows), weight)
         return found
 
     def _shrink(self, size: int, weight: int) -> None:

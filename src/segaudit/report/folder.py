@@ -18,6 +18,7 @@ from segaudit.report.gate import Rule
 from segaudit.report.page import write_report
 from segaudit.report.picture import Panel, draw_leakage, draw_panels
 from segaudit.report.summary import class_name, number, part, write_summary
+from segaudit.report.table import main_explainer
 from segaudit.report.tables import write_tables
 
 
@@ -125,13 +126,6 @@ class AuditFolder:
                     Image.fromarray(picture).save(draft)
             rows.append(_about(panel, self.main, names) | {"pictures": files})
         return rows
-
-
-def main_explainer(auditor: Auditor) -> str:
-    """The explainer that a headline speaks of: ``dea`` where it is audited, else the first that is no control."""
-    explainers = [name for name, explainer in auditor.explainers.items() if not explainer.control]
-    explainers = explainers or list(auditor.explainers)
-    return "dea" if "dea" in explainers else explainers[0]
 
 
 def _about(panel: Panel, explainer: str, names: Sequence[str]) -> dict[str, Any]:

@@ -41,6 +41,33 @@ def score_table(auditor: Auditor, values: Mapping[str, Tensor], title: str = "")
     return table
 
 
+def summary_line(auditor: Auditor, values: Mapping[str, Tensor], metrics: Mapping[str, Tensor]) -> str:
+    """One line of an epoch: what was validated, and the scores of :func:`main_explainer`.
+
+    Args:
+        auditor: whose explainers and scores these are.
+        values: what :meth:`Auditor.compute` gave.
+        metrics: logged by the model, by key.
+
+    """
+    name = main_explainer(auditor)
+    known = [f"{key} {float(metrics[key]):.3f}" for key in ("val/loss", "val/iou") if key in metrics]
+    scores = [
+        f"{score} {float(values[f'{name}/{score}']):.3f}"
+        for score in auditor.directions
+        if f"{name}/{score}" in values and score not in ("seconds", "forwards")
+    ]
+    counts = f"{int(values['images'])} images, {int(values['targets'])} targets"
+    return f"{' · '.join([*known, counts])} · {name}: {', '.join(scores)}"
+
+
+def main_explainer(auditor: Auditor) -> str:
+    """The explainer that a headline speaks of: ``dea`` where it is audited, else the first that is no control."""
+    explainers = [name for name, explainer in auditor.explainers.items() if not explainer.control]
+    explainers = explainers or list(auditor.explainers)
+    return "dea" if "dea" in explainers else explainers[0]
+
+
 def difference_table(rows: Sequence[Mapping[str, Any]], first: str) -> Table:
     """Lay out what :func:`segaudit.report.comparison` gave.
 

@@ -1,0 +1,56 @@
+"""What an audit cannot work with, told at the start."""
+
+from collections.abc import Sequence
+from math import lcm
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy
+
+from segaudit.names import did_you_mean
+
+
+def refuse_parts(strategy: Strategy) -> None:
+    """An explainer calls the module itself, past a strategy that would gather its weights.
+
+    Raises:
+        MisconfigurationException: if each device holds a part of the weights.
+
+    """
+    if isinstance(strategy, FSDPStrategy | ModelParallelStrategy) or getattr(strategy, "zero_stage_3", False):
+        raise MisconfigurationException(
+            f"{type(strategy).__name__} keeps a part of the weights on each device, but explanations need them whole: train "
+            "with DDP, or leave AttributionAudit out and audit the checkpoints (`segaudit audit`)."
+        )
+
+
+def refuse_stale_monitors(trainer: Trainer, prefix: str, keys: Sequence[str], every_n_epochs: int) -> None:
+    """Lightning's own callbacks take the last value of a score for that of the epoch.
+
+    Args:
+        trainer: and its callbacks.
+        prefix: of the audit.
+        keys: that it logs, without the prefix.
+        every_n_epochs: at which it audits.
+
+    Raises:
+        MisconfigurationException: if one monitors a score that is not audited, or would see it when it is old.
+
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        monitor = getattr(callback, "monitor", None)
+        if not isinstance(callback, Checkpoint | EarlyStopping) or not str(monitor).startswith(f"{prefix}/"):
+            continue
+        if str(monitor).removeprefix(f"{prefix}/") not in keys:
+            raise MisconfigurationException(
+                f"{type(callback).__name__} looks at {monitor!r}, which is not audited."
+                f"{did_you_mean(str(monitor), (f'{prefix}/{key}' for key in keys))}"
+            )
+        every = lcm(getattr(callback, "_every_n_epochs", None) or 1, trainer.check_val_every_n_epoch or 1)
+        if every % every_n_epochs:
+            raise MisconfigurationException(
+                f"{type(callback).__name__} looks at {monitor!r} every {every} epochs, but it is audited every "
+                f"{every_n_epochs}: the epochs between would be judged by a stale score. Give both the same "
+                f"number, or validate only then (Trainer(check_val_every_n_epoch={every_n_epochs}))."
+            )

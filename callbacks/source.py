@@ -1,0 +1,55 @@
+"""The images that an audit reads, as the model would see them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from torch.utils.data import DataLoader, default_collate
+
+
+class Source:
+    """The data set behind the first of a loop's loaders.
+
+    Args:
+        trainer: brings batches to the device.
+        pl_module: whose hooks change batches first.
+        loaders: of the loop.
+
+    Raises:
+        MisconfigurationException: if images cannot be had by their numbers.
+
+    """
+
+    def __init__(self, trainer: Trainer, pl_module: LightningModule, loaders: Any) -> None:
+        self.trainer, self.pl_module, loader = trainer, pl_module, first_loader(loaders)
+        self.dataset = getattr(loader, "dataset", None)
+        if not (hasattr(self.dataset, "__getitem__") and hasattr(self.dataset, "__len__")):
+            raise MisconfigurationException(
+                "AttributionAudit audits a fixed subset of the images, so the validation loader needs a data set with "
+                f"__len__ and __getitem__; {type(self.dataset).__name__} has not both."
+            )
+        own = loader.collate_fn if isinstance(loader, DataLoader) else None
+        self.collate: Any = own or default_collate
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def batch(self, indices: Sequence[int]) -> Any:
+        """Some of the images as one batch, on the device."""
+        batch = self.collate([self.dataset[index] for index in indices])  # type: ignore[index]
+        batch = self.trainer.precision_plugin.convert_input(batch)
+        batch = self.pl_module._on_before_batch_transfer(batch, 0)  # a data module's hook goes first
+        return self.trainer.strategy.batch_to_device(batch, self.pl_module.device, 0)
+
+
+def class_names(module: LightningModule, datamodule: LightningDataModule | None) -> list[str]:
+    """Of the module, else of its data; none where neither says."""
+    return list(getattr(module, "class_names", None) or getattr(datamodule, "class_names", None) or [])
+
+
+def first_loader(loaders: Any) -> Any:
+    """The first of a loop's loaders; None where there is none."""
+    while isinstance(loaders, Mapping | list | tuple):
+        loaders = next(iter(loaders.values() if isinstance(loaders, Mapping) else loaders), None)
+    return loaders
