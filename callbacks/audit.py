@@ -166,13 +166,14 @@ class AttributionAudit(Callback):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what cannot work; tell W&B which way the scores are better.
+        """Refuse what cannot work; calculate as the Trainer does; tell W&B which way the scores are better.
 
         Raises:
             MisconfigurationException: if weights are in parts, or a monitor would look at scores of another epoch.
 
         """
         refuse_parts(trainer.strategy)
+        self.auditor.intervention.room.follow(trainer.precision)
         with isolate_rng():
             define_directions(trainer.loggers, self.directions)
         if stage == "fit":

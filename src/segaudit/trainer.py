@@ -134,7 +134,10 @@ class Trainer(lightning.Trainer):
         }
         data = f"{type(datamodule).__name__} ({split})" if datamodule is not None else split
         return [
-            audit.whole.write(data, type(network).__name__, names, logged, rules, seed=audit.seed, **origin)
+            audit.whole.write(
+                data, type(network).__name__, names, logged, rules, seed=audit.seed,
+                precision=audit.auditor.intervention.room.precision, **origin,
+            )  # fmt: skip
             for audit in audits
             if audit.whole is not None
         ]

@@ -313,11 +313,17 @@ def test_of_several_loaders_the_first_is_audited():
 # What kind of model
 
 
-def test_figures_do_not_depend_on_autocast():
-    exact, mixed = audit(), audit()
+def test_masked_forwards_are_in_the_trainers_precision():
+    told, mixed = audit(intervention=small_intervention(precision="bf16-mixed")), audit()
+    validate(told), validate(mixed, precision="bf16-mixed")
+    assert figures(mixed.values) == figures(told.values)
+    assert fit(audit(), precision="bf16-mixed").callback_metrics["audit/dea/deletion_auc"].isfinite()
+
+
+def test_masked_forwards_are_in_the_precision_that_is_told():
+    exact, mixed = audit(), audit(intervention=small_intervention(precision="32-true"))
     validate(exact), validate(mixed, precision="bf16-mixed")
     assert figures(mixed.values) == pytest.approx(figures(exact.values), abs=1e-6, nan_ok=True)
-    assert fit(audit(), precision="bf16-mixed").callback_metrics["audit/dea/deletion_auc"].isfinite()
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])

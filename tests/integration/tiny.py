@@ -96,8 +96,8 @@ def task(
     return SegmentationTask(network or TinyNetwork(), class_names=class_names, optimizer=optimizer, lr_scheduler=halve)
 
 
-def small_intervention() -> Intervention:
-    return Intervention(regions=SuperpixelRegions(counts=[4]), steps=3)
+def small_intervention(**changes: Any) -> Intervention:
+    return Intervention(regions=SuperpixelRegions(counts=[4]), steps=3, **changes)
 
 
 def audit(cls: type[AttributionAudit] = AttributionAudit, **changes: Any) -> AttributionAudit:

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from segaudit import Auditor, Intervention, TargetSelector
-from segaudit.intervention import GridRegions
-from segaudit.intervention.room import Room
+from segaudit.intervention import GridRegions, Probe
+from segaudit.intervention.room import Precision, Room
 
 
 class Small(nn.Module):
@@ -89,3 +89,64 @@ def test_a_number_that_was_told_is_not_fitted_to_a_training_batch() -> None:
         room.fit(4)
         room.fit(9)
     assert (told.most, untold.most) == (64, 4)
+
+
+class Noting(nn.Module):
+    """Notes of each pass whether gradients are on, and in which precision its layer calculates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.passes: set[tuple[bool, torch.dtype]] = set()
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = self.conv(images)
+        self.passes.add((images.requires_grad, found.dtype))
+        return found
+
+
+def scores(model: nn.Module, precision: Precision | None) -> dict[str, Tensor]:
+    auditor = Auditor(
+        explainers=["region_effects", "saliency", "target_mask"],
+        metrics=["deletion_auc", "insertion_auc", "unsupported_leakage", "stability"],
+        selector=TargetSelector(min_area=0, max_per_image=2),
+        intervention=Intervention(regions=GridRegions([9]), steps=8, precision=precision),
+    )
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    return auditor.update(model, images).scores["target_mask"]
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("16-mixed", torch.float16), ("bf16-mixed", torch.bfloat16)])
+def test_passes_without_gradients_are_in_the_precision_that_is_told(precision: Precision, dtype: torch.dtype) -> None:
+    model = Noting()
+    found = scores(model, precision)
+    assert model.passes == {(False, dtype), (True, torch.float32)}
+    model.passes.clear()
+    exact = scores(model, None)
+    assert model.passes == {(False, torch.float32), (True, torch.float32)}
+    for name, value in found.items():
+        torch.testing.assert_close(value, exact[name], rtol=0, atol=0.02, equal_nan=True)
+
+
+def test_an_effect_that_half_precision_cannot_tell_from_none_is_none() -> None:
+    model, images = Noting(), torch.rand(1, 3, 8, 8)
+    half, single = (Intervention(precision=precision) for precision in ("bf16-mixed", None))
+    targets = TargetSelector(min_area=0, max_per_image=1)(model(images).detach())
+    score = Probe(model, images, targets, single).score
+    for intervention, known in ((half, False), (single, True)):
+        probe = Probe(model, images, targets, intervention)
+        assert bool(probe.fall(probe.score[:, None] - 5e-4).any()) is known
+    assert score > 0.05
+
+
+def test_a_precision_follows_the_trainers_unless_it_is_told() -> None:
+    told, untold = Room(precision="32-true"), Room()
+    for trainers, followed in (("bf16-mixed", "bf16-mixed"), ("bf16-true", "32-true"), ("16-mixed", "16-mixed")):
+        for room in (told, untold):
+            room.follow(trainers)
+        assert (told.precision, untold.precision) == ("32-true", followed)
+
+
+def test_a_precision_that_is_none() -> None:
+    with pytest.raises(ValueError, match="precision must be one of 32-true, 16-mixed, bf16-mixed, got 'bf16'"):
+        Intervention(precision="bf16")  # type: ignore[arg-type]

@@ -35,8 +35,9 @@ def attribution_context(model: nn.Module) -> Iterator[Callable[[], None]]:
     """Let gradients flow through a model at rest, and leave no trace in it.
 
     Inside, gradients are on even where the caller runs under ``no_grad`` or ``inference_mode`` (Lightning's validation
-    loops do), every module is in evaluation mode and autocast is off, so that figures do not depend on who asks. On the
-    way out, by error too, each module's own mode, the hooks, the global random states and autocast are as before.
+    loops do), every module is in evaluation mode and the caller's autocast is off: an intervention says what a pass
+    calculates in. On the way out, by error too, each module's own mode, the hooks, the global random states and autocast
+    are as before.
     Parameters do not require gradients inside, so nothing can reach their ``.grad``.
 
     Tensors made under ``inference_mode`` must be cloned inside before gradients can flow through them.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from segaudit.intervention.fill import Fill, RangeFill
 from segaudit.intervention.region import Regions, SuperpixelRegions
-from segaudit.intervention.room import Room
+from segaudit.intervention.room import Precision, Room
 
 
 class Intervention:
@@ -22,9 +22,11 @@ class Intervention:
             a point of the curve has whole units.
         max_batch: most images in one forward pass; one whose gradients are asked for counts as four. 64 unless told, and
             in training no more than a training batch. Where the memory runs out, fewer from then on.
+        precision: of masked forwards, "32-true", "16-mixed" or "bf16-mixed"; the Trainer's unless told, and single where
+            there is none. Gradients are always in single precision. docs/speed.md has what half of it costs and saves.
 
     Attributes:
-        room: how many images go through the network at once.
+        room: how many images go through the network at once, and in which precision.
 
     """
 
@@ -35,6 +37,7 @@ class Intervention:
         steps: int = 16,
         max_batch: int | None = None,
         units: Regions | None = None,
+        precision: Precision | None = None,
     ) -> None:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}.")
@@ -47,7 +50,7 @@ class Intervention:
         self.fills = list(fill) if isinstance(fill, Sequence) else [fill]
         self.regions = regions or SuperpixelRegions()
         self.steps = steps
-        self.room = Room(max_batch)
+        self.room = Room(max_batch, precision)
         self.units = units
 
     @property

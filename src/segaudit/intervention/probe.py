@@ -18,9 +18,6 @@ from segaudit.target import Targets, rounds, target_score
 
 T = TypeVar("T")
 
-#: Smaller differences of two scores are rounding errors of single precision, which change with the batch.
-_ROUNDING = 1e-6
-
 
 class Probe:
     """An intervention bound to one batch: every masked forward that several askers need is run once.
@@ -216,7 +213,7 @@ class Probe:
         """How far S falls to each of ``scores`` ``(N, R)``, relative to S(x); NaN where S(x) is below :data:`MIN_SCORE`."""
         fall = self.reference[:, None] - scores
         # What does not matter must tie with the next that does not, not be ranked by rounding errors.
-        return torch.where(fall.abs() < _ROUNDING, 0.0, fall) / self.reference[:, None]
+        return torch.where(fall.abs() < self.intervention.room.rounding, 0.0, fall) / self.reference[:, None]
 
     def sweep(
         self,
@@ -321,14 +318,14 @@ class Probe:
     def _masked_forward(self, image: Tensor, fill: Tensor, mask: Tensor) -> Tensor:
         """Logits of M images, of each of which the share ``mask`` ``(M, *S)`` is filled by one of the fills."""
         images, filled = self.images[image], self.filled[fill, image]
-        if len(self.intervention.fills) == 1:
-            return self.forward(self.intervention.fills[0].remove(images, mask, filled))
-        masked = torch.empty_like(images)
-        for place, one in enumerate(self.intervention.fills):
+        fills = self.intervention.fills
+        masked = fills[0].remove(images, mask, filled) if len(fills) == 1 else torch.empty_like(images)
+        for place, one in enumerate(fills if len(fills) > 1 else ()):
             rows = (fill == place).nonzero()[:, 0]
             if len(rows):
                 masked[rows] = one.remove(images[rows], mask[rows], filled[rows])
-        return self.forward(masked)
+        with self.intervention.room.autocast(images.device):
+            return self.forward(masked)
 
     def _scale_effects(self) -> list[tuple[Tensor, Tensor]]:
         return [(labels, self._effects_of(labels)) for labels in self.regions]
@@ -347,10 +344,13 @@ class Probe:
 @torch.no_grad()
 def forward(model: nn.Module, images: Tensor, room: Room) -> Tensor:
     """Logits ``(M, C, *S)`` of images ``(M, channels, *S)``, as many at a time as there is room for, without gradients."""
-    # By their numbers, which copies them: a first layer may work in place.
-    return torch.cat(
-        room.run(len(images), lambda rows: logits_of(model(images[rows]), images.shape[2:]), device=images.device)
-    )
+
+    def logits(rows: Tensor) -> Tensor:
+        # By their numbers, which copies them: a first layer may work in place.
+        with room.autocast(images.device):
+            return logits_of(model(images[rows]), images.shape[2:])
+
+    return torch.cat(room.run(len(images), logits, device=images.device))
 
 
 def _coarse(scores: Tensor) -> Tensor:

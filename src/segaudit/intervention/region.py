@@ -7,8 +7,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-#: Most distances between pixels and centres that are held at once: half a GiB.
-_MOST_DISTANCES = 1 << 26
+#: Most distances between pixels and centres that are held at once: 8 MiB, as much as a processor's cache holds.
+_MOST_DISTANCES = 1 << 20
 
 
 class Regions(ABC):

@@ -1,15 +1,19 @@
-"""How many images go through the network at once."""
+"""How many images go through the network at once, and in which precision."""
 
 import gc
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor
 
 T = TypeVar("T")
+
+#: In Lightning's words.
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+_HALF = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 #: A pass whose gradients are asked for keeps every layer's output, one without a few: it counts as so many images.
 GRADIENT = 4
@@ -18,10 +22,11 @@ USUAL = 64
 
 
 class Room:
-    """Most images in one pass; after the memory has run out, fewer, which is said once.
+    """Most images in one pass, after the memory has run out fewer, which is said once; and what a pass calculates in.
 
     Args:
         most: images in one pass; 64 unless told.
+        precision: of passes without gradients; single ("32-true") unless told.
 
     Example:
         >>> Room(4).run(6, lambda rows: rows.tolist())
@@ -31,17 +36,36 @@ class Room:
 
     """
 
-    def __init__(self, most: int | None = None) -> None:
+    def __init__(self, most: int | None = None, precision: Precision | None = None) -> None:
         if most is not None and most < 1:
             raise ValueError(f"max_batch must be at least 1, got {most}.")
+        if precision not in (None, *get_args(Precision)):
+            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}.")
         self.most = most or USUAL
+        self.precision: Precision = precision or "32-true"
         self._told = most is not None
+        self._precision_told = precision is not None
         self._said = False
 
     def fit(self, images: int) -> None:
         """Let no more than so many images through at once, unless told how many."""
         if not self._told:
             self.most = min(self.most, images)
+
+    def follow(self, precision: str) -> None:
+        """Calculate as a Trainer of that precision does, unless told how; one that is not mixed needs nothing."""
+        if not self._precision_told:
+            self.precision = precision if precision in get_args(Precision) else "32-true"  # type: ignore[assignment]
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """For one pass without gradients; those with them stay in single precision, below which they vanish."""
+        half = _HALF.get(self.precision)
+        return torch.autocast(device.type, dtype=half, enabled=half is not None)
+
+    @property
+    def rounding(self) -> float:
+        """Differences of two scores in [0, 1] that are smaller than this are rounding errors, which change with the batch."""
+        return 1e-6 if self.precision == "32-true" else 1e-3
 
     def run(
         self, count: int, compute: Callable[[Tensor], T], weight: int = 1, device: torch.device | str = "cpu"
