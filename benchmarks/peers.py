@@ -2,10 +2,11 @@
 
     python benchmarks/peers.py --root <CamVid> [--network unet] [--images 8] [--threads 2] [--json FILE]
 
-Same model, images, targets, maps and fill. First, how many even steps a peer's curve needs until 95 % of its areas lie
-within 0.01 of the area of 200 steps, as many as ours at its default do; then each contender in a process of its own, in
-turns, once to warm up and `--rounds` times with a clock. Memory is what the process holds at most beyond what it held after
-a first forward of one image. Areas are of S over S(x).
+Same model, images, targets, maps and fill. First, how many points our curves and even ones need until 95 % of their areas
+lie within 0.01 of that of 200 even steps; then each contender at its number in a process of its own, in turns, once to warm
+up and `--rounds` times with a clock. Memory is what the process holds at most beyond what it held after a first forward of
+one image. Areas are the scores: between floor and 1, of targets that the fill can test. Ours are measured in single
+precision and with masked forwards in bfloat16, whose errors of the area count as well.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
@@ -22,19 +23,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from curves import along, exact
+from curves import along, area, exact
 from models import NETWORKS, batches, datamodule, trained
 from torch import Tensor, nn
 
 from segaudit.attribution import Random, Saliency, SegGradCAM, attribution_context
-from segaudit.intervention import ConstantFill, Intervention, Probe
+from segaudit.functional.faithfulness import MAX_RESIDUAL
+from segaudit.intervention import Intervention, Probe
 from segaudit.intervention.curve import spaced
 from segaudit.intervention.imputation import road_curves
-from segaudit.target import Targets, TargetSelector, target_score
+from segaudit.intervention.room import Precision
+from segaudit.target import Targets, TargetSelector
 
-LADDER = (8, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 125, 160)
+PLACED = (6, 7, 8, 9, 10, 11, 12, 14, 16, 20, 24)
+EVEN = (8, 10, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40, 45, 50, 57, 64, 80, 100, 125, 160)
+WITHIN, SHARE = 0.01, 0.95
 SHARES = tuple(share / 10 for share in range(1, 10))
-#: What is compared: ours first, then the peer's; the factor that is asked for.
+PRECISIONS: tuple[Precision, ...] = ("32-true", "bf16-mixed")
+#: What is compared: ours, the peer's, and the factor that is asked for.
 CONTESTS = {
     "deletion and insertion": ("ours_both", "torch_cam", 4.0),
     "deletion": ("ours_deletion", "quantus", 8.0),
@@ -43,29 +49,30 @@ CONTESTS = {
 
 
 class Batch:
-    """Targets of a few images, one map each, and the model."""
+    """Targets of a few images, maps of several kinds, and the model."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         torch.set_num_threads(arguments.threads)
+        self.precision: Precision = arguments.precision
         self.model = trained(arguments.network, "camvid", arguments.root, arguments.weights)
-        images = torch.cat(
+        self.images = torch.cat(
             [batch["image"][:1] for batch in islice(batches(datamodule("camvid", arguments.root)), arguments.images)]
         )
         with attribution_context(self.model):
-            logits = self.model(images)
-            targets = TargetSelector(min_area=0.02, max_per_image=1)(logits.detach())
-            keep = target_score(logits[targets.image_index], targets) > 0.3
-            self.targets = targets[keep.nonzero()[:, 0]]
-            self.images = images
-            probe = self.probe(64)
-            explainers = (Saliency(), SegGradCAM(), Random())
-            maps = [explainer.explain(probe) for explainer in explainers]
-        # A third of the targets by each explainer, so that the maps are of several kinds.
+            self.targets = TargetSelector(min_area=0.02, max_per_image=2)(self.model(self.images).detach())
+            probe = self.probe(32)
+            keep = (probe.score > 0.3) & (probe.filled_score <= MAX_RESIDUAL * probe.score)
+            self.targets = self.targets[keep.nonzero()[:, 0]]
+            probe = self.probe(32)
+            self.kinds = torch.stack([explainer.explain(probe) for explainer in (Saliency(), SegGradCAM(), Random())])
+            self.filled = probe.filled[probe.fill_index, self.targets.image_index]
+        # For the clock a third of the targets by each explainer.
         place = torch.arange(len(self.targets))
-        self.maps = torch.stack(maps)[place % len(maps), place]
+        self.maps = self.kinds[place % len(self.kinds), place]
 
-    def probe(self, max_batch: int) -> Probe:
-        return Probe(self.model, self.images, self.targets, Intervention(ConstantFill(), max_batch=max_batch))
+    def probe(self, max_batch: int, precision: Precision | None = None) -> Probe:
+        intervention = Intervention(max_batch=max_batch, precision=precision or self.precision)
+        return Probe(self.model, self.images, self.targets, intervention)
 
     @property
     def repeated(self) -> Tensor:
@@ -73,23 +80,22 @@ class Batch:
         return self.images[self.targets.image_index]
 
 
-# Contenders: each gives areas or scores (N,) of the batch's targets.
+# Contenders: each gives areas or scores (N,) of the batch's targets, with so many points a curve.
 
 
-def ours_both(batch: Batch, steps: int) -> Tensor:
+def ours_both(batch: Batch, points: int) -> Tensor:
     with attribution_context(batch.model):
         probe = batch.probe(32)
-        curves = probe.deletion_curve(batch.maps), probe.insertion_curve(batch.maps)
-        return torch.stack([torch.trapezoid(one.values.double(), one.fractions, dim=1) for one in curves])
+        curves = probe.deletion_curve(batch.maps, points), probe.insertion_curve(batch.maps, points)
+        return torch.stack([area(one, insert) for one, insert in zip(curves, (False, True), strict=True)])
 
 
-def ours_deletion(batch: Batch, steps: int) -> Tensor:
+def ours_deletion(batch: Batch, points: int) -> Tensor:
     with attribution_context(batch.model):
-        one = batch.probe(len(batch.targets)).deletion_curve(batch.maps)
-        return torch.trapezoid(one.values.double(), one.fractions, dim=1)
+        return area(batch.probe(len(batch.targets)).deletion_curve(batch.maps, points), False)
 
 
-def ours_road(batch: Batch, steps: int) -> Tensor:
+def ours_road(batch: Batch, points: int) -> Tensor:
     with attribution_context(batch.model):
         least, most = road_curves(batch.probe(len(batch.targets)), batch.maps, SHARES)
     return torch.stack([least, most])
@@ -98,7 +104,9 @@ def ours_road(batch: Batch, steps: int) -> Tensor:
 def torch_cam(batch: Batch, steps: int) -> Tensor:
     from torchcam.metrics import DeletionInsertionMetric
 
-    metric = DeletionInsertionMetric(_Given(batch.model, batch.maps), partial(torch.softmax, dim=1), steps=steps)
+    metric = DeletionInsertionMetric(
+        _Given(batch.model, batch.maps), partial(torch.softmax, dim=1), steps=steps, baseline=batch.filled
+    )
     metric.update(batch.repeated, targets=[_mean(batch.targets, n) for n in range(len(batch.targets))])
     return torch.tensor([metric.summary()["deletion_auc"], metric.summary()["insertion_auc"]])
 
@@ -107,8 +115,16 @@ def quantus(batch: Batch, steps: int) -> Tensor:
     from quantus.helpers.model.pytorch_model import PyTorchModel
     from quantus.metrics.faithfulness.pixel_flipping import PixelFlipping
 
-    images = batch.repeated
-    metric = PixelFlipping(features_in_step=-(-images[0].numel() // steps), normalise=False, disable_warnings=True)
+    images, filled = batch.repeated, batch.filled.flatten(1).numpy()
+
+    def fill(arr: Any, indices: Any, **_: Any) -> Any:
+        changed = arr.copy()
+        np.put_along_axis(changed, indices, np.take_along_axis(filled, indices, axis=1), axis=1)
+        return changed
+
+    metric = PixelFlipping(
+        features_in_step=-(-images[0].numel() // steps), normalise=False, disable_warnings=True, perturb_func=fill
+    )
     found = metric.evaluate_batch(
         model=PyTorchModel(_AllScores(batch.model, batch.targets).eval(), softmax=False, channel_first=True),
         x_batch=images.numpy(),
@@ -176,33 +192,41 @@ CONTENDERS: dict[str, Callable[[Batch, int], Tensor]] = {
 }
 
 
-def accuracy(batch: Batch) -> dict[str, Any]:
-    """Share of areas within 0.01 of those of 200 steps: ours, and even steps by their number."""
+def accuracy(batch: Batch) -> dict[str, dict[int, dict[str, float]]]:
+    """Share of areas within 0.01 of those of 200 steps, by the way and the number of points: of both curves, of deletion."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    errors: dict[tuple[str, int], list[Tensor]] = {}
     with attribution_context(batch.model):
-        probe = batch.probe(32)
-        dense = [exact(probe, batch.maps, insert) for insert in (False, True)]
-        placed = [probe.deletion_curve(batch.maps), probe.insertion_curve(batch.maps)]
+        for maps in batch.kinds:
+            dense = [exact(batch.probe(32, "32-true"), maps, insert) for insert in (False, True)]
+            true = [area(one, insert) for one, insert in zip(dense, (False, True), strict=True)]
+            for precision in PRECISIONS:
+                probe = batch.probe(32, precision)
+                for points in PLACED:
+                    curves = [probe.deletion_curve(maps, points), probe.insertion_curve(maps, points)]
+                    errors.setdefault((precision, points), []).append(_errors(curves, true))
+            pixels = maps[0].numel()
+            for steps in EVEN:
+                nodes = spaced(steps - 1, pixels, 1).double() / pixels
+                errors.setdefault(("even", steps), []).append(_errors([along(one, nodes) for one in dense], true))
+    for (way, points), parts in errors.items():
+        within = torch.cat(parts, dim=1) <= WITHIN
+        found.setdefault(way, {})[points] = {
+            "both": float(within.double().mean()),
+            "deletion": float(within[0].double().mean()),
+        }
+    return found
 
-    def area(values: Tensor, fractions: Tensor) -> Tensor:
-        return torch.trapezoid(values.double(), fractions, dim=1)
 
-    pixels = batch.maps[0].numel()
-    true = [area(one.values, one.fractions) for one in dense]
-    ours = [(area(one.values, one.fractions) - real).abs() for one, real in zip(placed, true, strict=True)]
-    even = {}
-    for steps in LADDER:
-        nodes = spaced(steps - 1, pixels, 1).double() / pixels
-        sparse = [along(one, nodes) for one in dense]
-        even[steps] = [(area(one.values, one.fractions) - real).abs() for one, real in zip(sparse, true, strict=True)]
+def _errors(curves: list[Any], true: list[Tensor]) -> Tensor:
+    pairs = zip(curves, (False, True), true, strict=True)
+    return torch.stack([(area(one, insert) - real).abs() for one, insert, real in pairs])
 
-    def share(errors: list[Tensor]) -> float:
-        return float((torch.cat(errors) <= 0.01).double().mean())
 
-    return {
-        "targets": len(batch.targets),
-        "ours": {"both": share(ours), "deletion": share(ours[:1])},
-        "even": {steps: {"both": share(errors), "deletion": share(errors[:1])} for steps, errors in even.items()},
-    }
+def needed(shares: Mapping[int, Mapping[str, float]], kind: str) -> int | None:
+    """The fewest points with which, and with all larger numbers, enough areas are near; None where none is enough."""
+    enough = [points for points, share in shares.items() if share[kind] >= SHARE]
+    return next((p for p in enough if all(q in enough for q in shares if q > p)), None)
 
 
 def contend(arguments: argparse.Namespace) -> None:
@@ -212,12 +236,12 @@ def contend(arguments: argparse.Namespace) -> None:
         batch.model(batch.images[:1])
     held = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    contender(batch, arguments.steps)
+    contender(batch, arguments.points)
     peak = _memory("VmHWM") - held
     seconds = []
     for _ in range(arguments.rounds):
         started = time.perf_counter()
-        contender(batch, arguments.steps)
+        contender(batch, arguments.points)
         seconds.append(time.perf_counter() - started)
     print(json.dumps({"seconds": min(seconds), "peak": peak}))
 
@@ -237,36 +261,44 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
-    parser.add_argument("--steps", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--points", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--precision", choices=PRECISIONS, default="32-true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.contender:
         return contend(arguments)
-    found = accuracy(Batch(arguments))
-    wanted = {kind: min(0.95, found["ours"][kind]) for kind in ("both", "deletion")}
-    needed = {kind: next((steps for steps in LADDER if found["even"][steps][kind] >= wanted[kind]), 200) for kind in wanted}
-    print(f"{found['targets']} targets, {arguments.network}, {arguments.threads} threads")
-    for kind, share in found["ours"].items():
-        print(f"{kind}: ours within 0.01 for {share:.1%}; even steps need {needed[kind]} for {wanted[kind]:.0%}")
-    print("| what | ours | peer | seconds | ratio | asked | peak memory, MiB |")
+    batch = Batch(arguments)
+    print(f"{len(batch.targets)} targets, {arguments.network}, {arguments.threads} threads", flush=True)
+    shares = accuracy(batch)
+    points = {(way, kind): needed(shares[way], kind) for way in shares for kind in ("both", "deletion")}
+    for (way, kind), number in points.items():
+        near = ", ".join(f"{n}: {share[kind]:.0%}" for n, share in shares[way].items())
+        print(f"{way}, {kind}: {number} points ({near})")
+    found: dict[str, Any] = {"targets": len(batch.targets), "within": shares, "contests": []}
+    del batch
+    print("| what | points, ours and theirs | our precision | seconds, ours and theirs | ratio | asked | peak memory, MiB |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for what, (ours, peer, asked) in CONTESTS.items():
-        steps = needed["both" if peer == "torch_cam" else "deletion"]
-        rows = [_run(name, steps) for name in (ours, peer)]
-        seconds, peaks = ([row[key] for row in rows] for key in ("seconds", "peak"))
-        found[what] = {"seconds": seconds, "ratio": seconds[1] / seconds[0], "peak": peaks, "steps": steps}
-        ratio = seconds[1] / seconds[0]
-        print(
-            f"| {what} | {ours} | {peer} | {seconds[0]:.2f} / {seconds[1]:.2f} | {ratio:.1f} | {asked:.0f} | "
-            f"{peaks[0]:.0f} / {peaks[1]:.0f} |",
-            flush=True,
-        )
+        kind = "both" if peer == "torch_cam" else "deletion"
+        their = points["even", kind] or EVEN[-1]
+        theirs = _run(peer, their, "32-true")
+        for precision in PRECISIONS:
+            our = points[precision, kind] or PLACED[-1]
+            mine = _run(ours, our, precision)
+            ratio = theirs["seconds"] / mine["seconds"]
+            both = "" if "ROAD" in what else f"{our}, {their}"
+            found["contests"].append({"what": what, "precision": precision, "ratio": ratio, "ours": mine, "theirs": theirs})
+            print(
+                f"| {what}, {peer} | {both} | {precision} | {mine['seconds']:.2f}, {theirs['seconds']:.2f} | "
+                f"**{ratio:.1f}** | {asked:.0f} | {mine['peak']:.0f}, {theirs['peak']:.0f} |",
+                flush=True,
+            )
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(found, indent=1))
     return None
 
 
-def _run(contender: str, steps: int) -> dict[str, float]:
-    words = [sys.executable, *sys.argv, "--contender", contender, "--steps", str(steps)]
+def _run(contender: str, points: int, precision: str) -> dict[str, float]:
+    words = [sys.executable, *sys.argv, "--contender", contender, "--points", str(points), "--precision", precision]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return figures

@@ -258,7 +258,7 @@ class AttributionAudit(Callback):
             else:
                 curves = Curves.merge(gather(curves))
             folder = trainer.log_dir  # asks all ranks
-            self._title = f"{self.prefix}: epoch {trainer.current_epoch}, {time.perf_counter() - started:.1f} s"
+            self._title = f"{self.prefix}: epoch {trainer.current_epoch}, {self._taken(trainer, started)}"
             self._fresh = True
             self.audited_at = trainer.global_step
             if self.lost:
@@ -273,6 +273,12 @@ class AttributionAudit(Callback):
         logged = {f"{self.prefix}/{name}": value.to(device) for name, value in self.values.items()}
         logged[f"{self.prefix}/seconds"] = torch.tensor(time.perf_counter() - started, device=device)
         pl_module.log_dict(logged, sync_dist=True)
+
+    def _taken(self, trainer: Trainer, started: float) -> str:
+        """The audit's seconds; in ``fit`` also what share they are of the epoch's so far, which `time_budget` bounds."""
+        seconds = time.perf_counter() - started
+        share = f" ({seconds / (started - self._epoch_started):.0%} of the epoch's)" if trainer.state.fn == "fit" else ""
+        return f"{seconds:.1f} s{share}"
 
     def _walk(self, trainer: Trainer, source: Source, started: float, budget: float | None) -> tuple[list[Panel], Curves]:
         """Audit this rank's share of the images, in step with the other ranks."""

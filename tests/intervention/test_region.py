@@ -9,7 +9,7 @@ import torch
 from _models import images
 from torch import Tensor
 
-from segaudit.intervention import GridRegions, Regions, SuperpixelRegions
+from segaudit.intervention import GridRegions, Regions, SuperpixelRegions, region
 
 REGIONS: dict[str, Callable[..., Regions]] = {"grid": GridRegions, "superpixel": SuperpixelRegions}
 SIZES = {1: (60,), 2: (24, 32), 3: (8, 10, 12)}
@@ -119,6 +119,16 @@ def test_superpixels_are_the_slow_k_means(dims: int, compactness: float) -> None
     labels = SuperpixelRegions([6], compactness=compactness, iterations=3).partition(x, 6)
     for b in range(2):
         assert np.array_equal(labels[b].numpy(), slow_superpixels(x[b], 6, compactness, 3))
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("most", [1, 100, 1000])
+def test_how_many_distances_are_held_at_once_does_not_matter(monkeypatch: pytest.MonkeyPatch, dims: int, most: int) -> None:
+    x = images(3, size=SIZES[dims])
+    whole = SuperpixelRegions([4, 12])(x)
+    monkeypatch.setattr(region, "_MOST_DISTANCES", most)
+    for parts, one in zip(SuperpixelRegions([4, 12])(x), whole, strict=True):
+        assert torch.equal(parts, one)
 
 
 def test_brightness_and_contrast_do_not_change_the_superpixels() -> None:
