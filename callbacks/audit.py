@@ -150,6 +150,11 @@ class AttributionAudit(Callback):
         own |= {"images": None, "targets": None, "lost": False, "seconds": None}
         return ACCURACY | {f"{self.prefix}/{key}": better for key, better in own.items()}
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a figure depends on beside the model, the data and the settings of explainers and scores."""
+        return {"seed": self.seed, "precision": self.auditor.intervention.room.precision}
+
     def unpack(self, batch: Any) -> Sample:
         """Take images, masks, ids and cues out of a batch; override it for batches of another form.
 

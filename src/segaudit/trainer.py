@@ -134,10 +134,7 @@ class Trainer(lightning.Trainer):
         }
         data = f"{type(datamodule).__name__} ({split})" if datamodule is not None else split
         return [
-            audit.whole.write(
-                data, type(network).__name__, names, logged, rules, seed=audit.seed,
-                precision=audit.auditor.intervention.room.precision, **origin,
-            )  # fmt: skip
+            audit.whole.write(data, type(network).__name__, names, logged, rules, **audit.provenance, **origin)
             for audit in audits
             if audit.whole is not None
         ]

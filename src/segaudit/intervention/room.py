@@ -64,7 +64,7 @@ class Room:
 
     @property
     def rounding(self) -> float:
-        """Differences of two scores in [0, 1] that are smaller than this are rounding errors, which change with the batch."""
+        """Smaller differences of two scores in [0, 1] are rounding errors, which change with the batch."""
         return 1e-6 if self.precision == "32-true" else 1e-3
 
     def run(
