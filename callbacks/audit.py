@@ -13,7 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
-from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 from torchmetrics import Metric
 from tqdm.auto import tqdm
@@ -33,6 +33,7 @@ from segaudit.report.curves import Curves
 from segaudit.report.picture import first_targets
 from segaudit.report.summary import class_name
 from segaudit.report.table import summary_line
+from segaudit.report.terminal import say
 from segaudit.sample import Sample, unpack
 from segaudit.target import TargetSelector
 
@@ -186,13 +187,20 @@ class AttributionAudit(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Audit one image and forget it: an error here ends the run, before an epoch of training is spent."""
-        if first_loader(trainer.val_dataloaders) is None:  # validation comes after several epochs
+        if trainer.enable_validation and first_loader(trainer.val_dataloaders) is None:  # it comes after several epochs
             return
         self._at_once(trainer)
         with isolate_rng():
-            source = Source(trainer, pl_module, trainer.val_dataloaders)
-            if order := self._order(len(source)):
-                self._update(source, order[:1])
+            source = Source(trainer, pl_module, trainer.val_dataloaders) if trainer.enable_validation else None
+            if source is not None and len(source):
+                audited = self._update(source, self._order(len(source))[:1])
+                if trainer.strategy.reduce_boolean_decision(bool(len(audited.targets))):  # computing asks all ranks
+                    self.auditor.compute()
+            else:
+                rank_zero_warn(
+                    f"{self.prefix}: nothing will be audited, for there is no validation: fit needs a validation loader "
+                    "with images, the module a validation_step, and limit_val_batches must not be 0."
+                )
         self.auditor.reset()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -214,12 +222,9 @@ class AttributionAudit(Callback):
         if self._fresh and trainer.state.fn == "fit":
             with self._excused(trainer, "the charts of the audit could not be logged"):
                 self._log_epoch(trainer)
-        if self._fresh and trainer.is_global_zero:
-            if trainer.state.fn == "fit":
-                line = summary_line(self.auditor, self.values, trainer.callback_metrics)
-                Console().print(f"{self._title} · {line}", highlight=False, soft_wrap=True)
-            else:
-                self._print_table(trainer)
+            self._say(trainer, f"{self._title} · {summary_line(self.auditor, self.values, trainer.callback_metrics)}")
+        elif self._fresh:
+            self._print_table(trainer)
         self._fresh = False
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -230,8 +235,8 @@ class AttributionAudit(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table of the last audit, and where the rest is."""
         self._print_table(trainer)
-        if self.values and self._folder is not None and trainer.is_global_zero:
-            Console().print(f"pictures and records: {self._folder}", soft_wrap=True, highlight=False)
+        if self.values and self._folder is not None:
+            self._say(trainer, f"pictures and records: {self._folder}")
 
     def state_dict(self) -> dict[str, Any]:
         """The epochs so far, in plain types."""
@@ -256,7 +261,7 @@ class AttributionAudit(Callback):
         with isolate_rng():  # reading a data set may draw random numbers, and so may a logger
             panels, curves = self._walk(trainer, Source(trainer, pl_module, loaders), started, budget)
             self.lost = [why for of in gather(self.lost) for why in of]
-            self.values = self.auditor.compute() | {"lost": torch.tensor(float(len(self.lost)))}
+            self.values = self._compute(trainer) | {"lost": torch.tensor(float(len(self.lost)))}
             self.records = self.auditor.records()
             if self.whole is not None:
                 self.whole.gather()
@@ -347,6 +352,13 @@ class AttributionAudit(Callback):
         ids = images if sample.ids is None else sample.ids
         return self.auditor.update(source.pl_module, sample.images, sample.masks, ids, sample.cues)
 
+    def _compute(self, trainer: Trainer) -> dict[str, Tensor]:
+        """Scores over all images; NaN, beside what was counted, where a metric fails at that."""
+        with self._excused(trainer, "the scores of the audit could not be computed"):
+            return self.auditor.compute()
+        missing = {key: torch.tensor(torch.nan) for key in self.keys if key not in ("lost", "seconds")}
+        return missing | self.auditor.counts()
+
     def _forgiving(self, trainer: Trainer) -> bool:
         return self.on_error == "warn" and trainer.state.fn == "fit"
 
@@ -405,5 +417,10 @@ class AttributionAudit(Callback):
                 )
 
     def _print_table(self, trainer: Trainer) -> None:
-        if self.values and trainer.is_global_zero:
-            Console(width=max(Console().width, 150)).print(score_table(self.auditor, self.values, self._title))
+        if self.values:
+            self._say(trainer, score_table(self.auditor, self.values, self._title))
+
+    def _say(self, trainer: Trainer, what: str | Table) -> None:
+        if trainer.is_global_zero:
+            with self._excused(trainer, "the scores could not be printed"):
+                say(what)

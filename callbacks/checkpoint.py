@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
@@ -14,10 +15,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
-from rich.console import Console
 
 from segaudit.callbacks.measured import audits, measured
 from segaudit.callbacks.panels import log_checkpoint
+from segaudit.report.terminal import say
 from segaudit.selection import Candidate, SelectionRule, Tolerant, chosen, verdict, write_selection
 
 
@@ -118,7 +119,8 @@ class AuditCheckpoint(ModelCheckpoint):
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             ranked = self.rule.rank(self.candidates)
             write_selection(Path(str(self.dirpath)), self.rule, ranked)  # a run that goes on may have nothing left to do
-            Console().print(verdict(self.rule, ranked), soft_wrap=True, highlight=False)
+            with suppress(OSError):  # a terminal that is gone; it stands in selection.md too
+                say(verdict(self.rule, ranked))
             self._log_checkpoints(trainer.loggers)
 
     def state_dict(self) -> dict[str, Any]:

@@ -232,8 +232,7 @@ class Auditor:
     def compute(self) -> dict[str, Tensor]:
         """Scores by ``<explainer>/<score>``, and by ``<score>`` where it does not depend on an explainer.
 
-        Means over all targets of all updates and ranks; every rank must call it. Beside them ``images`` and ``targets``
-        count what was audited, and ``<explainer>/unscored`` the targets for which some score is missing.
+        Means over all targets of all updates and ranks, beside :meth:`counts`; every rank must call it.
         """
         values: dict[str, Tensor] = {}
         with warnings.catch_warnings():
@@ -241,14 +240,23 @@ class Auditor:
             for name, collection in self._metrics.items():
                 for metric, value in collection.compute().items():
                     values[f"{name}/{metric}" if name else metric] = value
+        return values | self.counts()
+
+    def counts(self) -> dict[str, Tensor]:
+        """What was audited, of all updates and ranks; every rank must call it.
+
+        ``images``, ``targets``, and by ``<explainer>/unscored`` the targets for which some score is missing.
+        """
         records = self.records()
         first = next(iter(self.explainers))
-        values["images"] = torch.tensor(float(len(set().union(*gather(self._images)))))
-        values["targets"] = torch.tensor(float(sum(row["explainer"] == first for row in records)))
+        counts = {
+            "images": torch.tensor(float(len(set().union(*gather(self._images))))),
+            "targets": torch.tensor(float(sum(row["explainer"] == first for row in records))),
+        }
         for explainer in self.explainers:
             missing = sum(row["explainer"] == explainer and bool(row["reason"]) for row in records)
-            values[f"{explainer}/unscored"] = torch.tensor(float(missing))
-        return values
+            counts[f"{explainer}/unscored"] = torch.tensor(float(missing))
+        return counts
 
     def records(self) -> list[dict[str, Any]]:
         """One row per (target, explainer) of all ranks: ids, class, area, every score, the reason where there is none.
@@ -284,6 +292,8 @@ class Auditor:
     def _ids(self, images: Tensor, sample_ids: Sequence[Any] | None) -> list[str]:
         if not images.is_floating_point():
             raise ValueError(f"images must be floating point, as the model takes them, got {images.dtype}.")
+        if not len(images):
+            raise ValueError("there are no images in the batch.")
         if sample_ids is None:
             ranks, rank = (dist.get_world_size(), dist.get_rank()) if _distributed() else (1, 0)
             return [str((len(self._images) + i) * ranks + rank) for i in range(len(images))]

@@ -21,7 +21,7 @@ from faults.table import fault
 from integration.tiny import CLASSES, Squares, TinyNetwork, loader, quick, task, trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, default_collate
 
 from segaudit import Auditor, Intervention, TargetSelector
 from segaudit.attribution import attribution_context
@@ -135,16 +135,30 @@ def test_one_image() -> None:
     assert logged(fit(quick(), val=loader(1)), "images", "lost") == [1, 0]
 
 
-@fault("an empty validation set", "no audit; training goes on")
+NOTHING = "nothing will be audited, for there is no validation"
+
+
+@fault("an empty validation set", "no audit, which is said before training begins; training goes on")
 def test_an_empty_validation_set() -> None:
-    loop = fit(quick(), val=feeding(Squares(0)))
+    with pytest.warns(UserWarning, match=NOTHING):
+        loop = fit(quick(), val=feeding(Squares(0)))
     assert loop.global_step == 2
     assert not [name for name in loop.callback_metrics if name.startswith("audit/")]
 
 
-@fault("limit_val_batches=0", "no audit; training goes on")
+@fault("limit_val_batches=0", "no audit, which is said before training begins; training goes on")
 def test_a_validation_that_is_turned_off() -> None:
-    loop = fit(quick(), limit_val_batches=0)
+    with pytest.warns(UserWarning, match=NOTHING):
+        loop = fit(quick(), limit_val_batches=0)
+    assert loop.global_step == 2
+    assert "audit/images" not in loop.callback_metrics
+
+
+@fault("no validation loader", "no audit, which is said before training begins; training goes on")
+def test_no_validation_loader() -> None:
+    loop = trainer(quick())
+    with pytest.warns(UserWarning, match=NOTHING):
+        loop.fit(task(), loader(8, train=True))
     assert loop.global_step == 2
     assert "audit/images" not in loop.callback_metrics
 
@@ -382,3 +396,116 @@ def test_targets_with_hardly_any_score() -> None:
 
 def test_the_tools_do_what_they_say() -> None:
     assert len(BEHIND) >= 2
+
+
+@fault("masks with an axis for channels, in a batch of the loader", "the figures of those without")
+def test_masks_with_channels_in_a_batch() -> None:
+    found = []
+    for change in (lambda item: item | {"mask": item["mask"][None].float()}, lambda item: item):
+        data = Changed(change)
+        data.begun = True
+        audited = quick(selector=TargetSelector("ground_truth"))
+        trainer(audited).validate(Own(), feeding(data), verbose=False)
+        found.append([(row["class_index"], row["faithfulness_gap"]) for row in audited.records])
+    assert found[0] == found[1] != []
+
+
+class Own(SegmentationTask):
+    """Looks at no masks in the validation."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(TinyNetwork(), class_names=CLASSES)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        pass
+
+
+class Bytes(Own):
+    """Has its images made floating point on the device."""
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch | {"image": batch["image"].float() / 64 - 1}
+
+
+@fault("uint8 images that on_after_batch_transfer makes floating point", "audited as the network sees them")
+def test_images_that_a_hook_makes_floating_point() -> None:
+    def coarse(item: Any) -> Any:
+        return item | {"image": ((item["image"] + 1) * 64).clamp(0, 255).byte()}
+
+    def fine(item: Any) -> Any:
+        return item | {"image": coarse(item)["image"].float() / 64 - 1}
+
+    found = []
+    for model, change in ((Bytes(), coarse), (Own(), fine)):
+        data = Changed(change)
+        data.begun = True
+        audited = quick()
+        trainer(audited).validate(model, feeding(data), verbose=False)
+        found.append([row["faithfulness_gap"] for row in audited.records])
+    assert found[0] == found[1] != []
+
+
+@fault("float16 images and network", "scored, close to single precision")
+def test_float16() -> None:
+    half, single = update(conv().half(), pictures().half()).compute(), update(conv(), pictures()).compute()
+    assert float(half["saliency/deletion_auc"]) == pytest.approx(float(single["saliency/deletion_auc"]), abs=0.02)
+
+
+@pytest.mark.parametrize("double", [False, True])
+@fault("torch.set_default_dtype(torch.float64)", "the figures of single precision, whatever the network has")
+def test_a_default_of_double_precision(double: bool) -> None:
+    kinds = ["saliency", "region_effects", "seg_grad_cam", "dea"]
+    plain = update(conv(), pictures(), explainers=kinds).compute()
+    model, images = (conv().double(), pictures().double()) if double else (conv(), pictures())
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = update(model, images, explainers=kinds).compute()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, value in plain.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-3, equal_nan=True, check_dtype=False)
+
+
+@fault("a batch of no images", "one sentence")
+def test_a_batch_of_no_images() -> None:
+    with pytest.raises(ValueError, match="there are no images in the batch"):
+        update(conv(), pictures()[:0])
+
+
+class Nameless(Squares):
+    """Gives None for an image, and no names."""
+
+    def __getitem__(self, index: int) -> Any:
+        item = super().__getitem__(index)
+        return None if index == ORDER[1] else {"image": item["image"], "mask": item["mask"]}
+
+
+@fault(
+    "a collate function that leaves images out of batches without names", "they are lost and counted; the others are scored"
+)
+def test_a_collate_function_that_leaves_images_out() -> None:
+    def collate(items: Any) -> Any:
+        return default_collate([item for item in items if item is not None])
+
+    with pytest.warns(UserWarning, match=f"1 of 4 images could not be audited.*image {ORDER[1]}: "):
+        loop = fit(quick(), val=feeding(Nameless(6), collate_fn=collate))
+    assert logged(loop, "lost", "images") == [1, 3]
+
+
+@fault("sides that are no multiple of the network's stride", "audited at the image's own size")
+def test_sides_that_are_no_multiple_of_the_stride() -> None:
+    images = pictures(side=15)[..., :13]
+    auditor = update(TinyNetwork(), images, explainers=["saliency", "region_effects"])
+    assert {round(row["area"] * 15 * 13, 3).is_integer() for row in auditor.records()} == {True}
+    assert auditor.compute()["region_effects/deletion_auc"].isfinite()
+
+
+@fault("a batch in which no images are found", "one sentence that names unpack, before training begins")
+def test_a_batch_in_which_no_images_are_found() -> None:
+    data = Changed(lambda item: {"picture": item["image"]})
+    data.begun = True
+    loop = trainer(quick())
+    with pytest.raises(MisconfigurationException, match=r"finds no images in a batch of the type dict.*unpack\(batch\)"):
+        loop.fit(Own(), loader(8, train=True), feeding(data))
+    assert loop.global_step == 0

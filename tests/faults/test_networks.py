@@ -1,8 +1,10 @@
 """Faults and oddities of networks, explainers and metrics."""
 
+import random
 from math import isnan
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from faults.given import GAP, Failing, conv, fit, logged, pictures, update
@@ -11,9 +13,11 @@ from integration.tiny import CLASSES, TinyNetwork, adam, loader, quick, task, tr
 from lightning.pytorch import Callback, LightningModule, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging, WeightAveraging
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from segaudit import Auditor, TargetSelector
+from segaudit import Auditor, Intervention, TargetSelector
 from segaudit.attribution import Explainer, Saliency, SegGradCAM
+from segaudit.intervention import GridRegions
 from segaudit.metrics import OffTargetLeakage
 from segaudit.task import SegmentationTask
 
@@ -433,3 +437,350 @@ def test_hooks_that_are_the_networks_own_stay() -> None:
         update(model, pictures())
     model(pictures())
     assert len(model.network[0]._forward_hooks) == 1
+
+
+class Counts(nn.Module):
+    """Counts its forward passes, at rest too: in place, past autograd's eyes, and in a new tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = conv()
+        for name in ("passes", "hidden", "images"):
+            self.register_buffer(name, torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.passes += 1
+        self.hidden.data += 1
+        self.images = self.images + len(images)
+        return self.network(images)
+
+
+@fault("a forward that counts in buffers", "they are as before")
+def test_buffers_that_a_forward_changes() -> None:
+    model = Counts()
+    model(pictures())
+    update(model, pictures())
+    assert {name: float(buffer) for name, buffer in model.named_buffers()} == {"passes": 1, "hidden": 1, "images": 2}
+
+
+class Cached(nn.Module):
+    """Keeps the rows' numbers of all pixels in a buffer, and elsewhere the size that they are of."""
+
+    def __init__(self, persistent: bool) -> None:
+        super().__init__()
+        self.network, self.size = conv(), torch.Size()
+        self.register_buffer("cache", torch.zeros(0), persistent=persistent)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[-2:] != self.size:
+            self.size = images.shape[-2:]
+            self.cache = torch.arange(self.size.numel()) // self.size[-1]
+        return self.network(images) + self.cache.view(self.size)
+
+
+@pytest.mark.parametrize(("persistent", "before"), [(True, 9), (False, 6)])
+@fault("a forward that keeps a cache in a buffer, and its size elsewhere", "the cache stays as the last pass needs it")
+def test_a_cache_stays_what_the_network_takes_it_for(persistent: bool, before: int) -> None:
+    model, images = Cached(persistent), pictures()[..., :6]
+    model(images.new_zeros(1, 3, before, 12))  # of as many pixels, or of others
+    update(model, images)
+    assert torch.equal(model(images), Cached(True)(images))
+
+
+@fault("a sparse buffer", "audited")
+def test_a_sparse_buffer() -> None:
+    model = conv()
+    model.register_buffer("graph", torch.eye(3).to_sparse())
+    assert update(model, pictures()).compute()["saliency/deletion_auc"].isfinite()
+
+
+@fault("activations that work in place everywhere", "the figures of a network without")
+def test_activations_that_work_in_place() -> None:
+    plain, changing = conv(), conv()
+    changing[1] = nn.ReLU(inplace=True)
+    one, other = update(plain, pictures()).records(), update(changing, pictures()).records()
+    assert [row["deletion_auc"] for row in one] == pytest.approx([row["deletion_auc"] for row in other], nan_ok=True)
+
+
+class NoRoomBackwards(torch.autograd.Function):
+    """Has room for the gradients of one image."""
+
+    refused = 0
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        if len(gradient) > 1:
+            NoRoomBackwards.refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return gradient
+
+
+class TightBackwards(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = TinyNetwork()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.network(images)
+        return logits if self.training else NoRoomBackwards.apply(logits)
+
+
+@fault("the memory runs out in a backward pass of several images", "audited with fewer; nothing is lost")
+def test_memory_that_runs_out_in_a_backward_pass() -> None:
+    intervention = Intervention(regions=GridRegions([4]), steps=3, max_batch=64)
+    loop = fit(quick(intervention=intervention), model=task(network=TightBackwards()))
+    assert NoRoomBackwards.refused
+    assert logged(loop, "lost", "images") == [0, 4]
+    assert loop.callback_metrics[GAP].isfinite()
+
+
+@fault("a classifier in place of a segmenter", "one sentence with the shape")
+def test_a_classifier() -> None:
+    model = nn.Sequential(conv(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ValueError, match=r"has the shape \(2, 3\).*is this a classifier"):
+        update(model, pictures())
+
+
+class Weightless(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return 20 * (images[:, :2] - 0.5)
+
+
+@fault("a network without weights", "audited")
+def test_a_network_without_weights() -> None:
+    values = update(Weightless(), pictures(), explainers=["saliency", "region_effects"]).compute()
+    assert values["saliency/deletion_auc"].isfinite()
+
+
+class KeptAtRest(TinyNetwork):
+    """Keeps its batch normalisation at rest, as fine-tuning does."""
+
+    def train(self, mode: bool = True) -> Any:
+        super().train(mode)
+        self.body[1].eval()
+        return self
+
+
+@fault("a train() that keeps batch normalisation at rest", "modes as before")
+def test_a_train_that_keeps_a_part_at_rest() -> None:
+    network = KeptAtRest().train()
+    before = [module.training for module in network.modules()]
+    update(network, pictures(), explainers=["saliency"])
+    assert [module.training for module in network.modules()] == before
+    assert set(before) == {True, False}
+
+
+class Within(nn.Module):
+    """Another module inside, as in a LightningModule."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+
+@pytest.mark.parametrize("kind", ["script", "trace"])
+@fault("a network by torch.jit.script or torch.jit.trace, within a module", "the figures of the plain one")
+def test_a_scripted_network(kind: str) -> None:
+    plain = TinyNetwork().eval()
+    made = torch.jit.script(plain) if kind == "script" else torch.jit.trace(plain, pictures())
+    names = ["saliency", "region_effects"]
+    one, other = update(plain, pictures(), explainers=names), update(Within(made), pictures(), explainers=names)
+    for row, same in zip(one.records(), other.records(), strict=True):
+        assert row["deletion_auc"] == pytest.approx(same["deletion_auc"], abs=1e-3, nan_ok=True)
+
+
+@fault("weights under spectral normalisation", "audited; its power iteration does not go on meanwhile")
+def test_spectral_normalisation() -> None:
+    model = conv()
+    nn.utils.parametrizations.spectral_norm(model[0])
+    model.train()
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    auditor = update(model, pictures(), metrics=["deletion_auc", "randomisation_full"])
+    assert auditor.compute()["saliency/randomisation_full"].isfinite()
+    assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
+
+
+class Recomputed(nn.Module):
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.network, self.reentrant = TinyNetwork(), reentrant
+
+    def forward(self, images: Tensor) -> Tensor:
+        return checkpoint(self.network, images, use_reentrant=self.reentrant and not self.training)
+
+
+@fault("activations that are computed again in the backward pass", "the figures of a network without")
+def test_activations_that_are_computed_again() -> None:
+    plain, recomputed = TinyNetwork(), Recomputed(False)
+    recomputed.network.load_state_dict(plain.state_dict())
+    one, other = (update(model, pictures(), explainers=["saliency"]).records() for model in (plain, recomputed))
+    assert [row["deletion_auc"] for row in one] == [row["deletion_auc"] for row in other] != []
+
+
+@fault("the same by the old way (use_reentrant=True), which gives images no gradient", "an error before training begins")
+def test_the_old_way_of_computing_again() -> None:
+    loop = trainer(quick())
+    with pytest.raises(RuntimeError, match="use_reentrant"):
+        loop.fit(task(network=Recomputed(True)), loader(8, train=True), loader(6))
+    assert loop.global_step == 0
+
+
+AUC = "saliency/deletion_auc"
+
+
+class OwnAutocast(Within):
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.network(images)
+
+
+@fault("a forward that turns on autocast itself", "scored, close to single precision")
+def test_a_forward_that_turns_on_autocast() -> None:
+    found, plain = (float(update(one, pictures()).compute()[AUC]) for one in (OwnAutocast(conv()), Within(conv())))
+    assert found == pytest.approx(plain, abs=0.02)
+
+
+class NoGradient(Within):
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+
+@fault("a forward under inference_mode or no_grad", "explained by what needs no gradient; else one sentence")
+def test_a_forward_without_gradients() -> None:
+    values = update(NoGradient(conv()), pictures(), explainers=["region_effects"]).compute()
+    assert values["region_effects/deletion_auc"].isfinite()
+    with pytest.raises(ValueError, match="no gradient reaches the image"):
+        update(NoGradient(conv()), pictures(), explainers=["saliency"])
+
+
+class NoForward(Dict):
+    forward = nn.Module.forward
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(nn.functional.interpolate(self.network(batch["image"]), (16, 16)), batch["mask"])
+
+
+@fault("a LightningModule without a forward", "an error that says so, before training begins")
+def test_a_module_without_a_forward() -> None:
+    loop = trainer(quick())
+    with pytest.raises(NotImplementedError, match='missing the required "forward" function'):
+        loop.fit(NoForward(), loader(8, train=True), loader(6))
+    assert loop.global_step == 0
+
+
+class NoValidation(Dict):
+    validation_step = LightningModule.validation_step
+
+
+@fault("a LightningModule without a validation_step", "no audit, which is said before training begins; training goes on")
+def test_a_module_without_a_validation_step() -> None:
+    with pytest.warns(UserWarning, match="nothing will be audited.*the module a validation_step"):
+        loop = fit(quick(), model=NoValidation())
+    assert loop.global_step == 2
+
+
+class ByProbe(Odd):
+    """The same, by the probe."""
+
+    def attribute(self, probe: Any) -> Any:
+        return self.make(probe)
+
+
+@pytest.mark.parametrize("made", [None, [0.0]])
+@fault("an explainer that gives no tensor", "one sentence that names it and the type")
+def test_an_explainer_that_gives_no_tensor(made: Any) -> None:
+    with pytest.raises(ValueError, match=f"the explainer 'odd' returned no tensor, but the type {type(made).__name__}"):
+        update(conv(), pictures(), explainers=[Odd(lambda _: made)])
+
+
+@fault("an explainer that gives infinite values", "its scores are missing, with a reason")
+def test_an_explainer_that_gives_infinity() -> None:
+    records = update(conv(), pictures(), explainers=[Odd(lambda shape: torch.full(shape, torch.inf))]).records()
+    assert records
+    assert all(isnan(row["off_target_leakage"]) and "map not finite" in row["reason"] for row in records)
+
+
+@pytest.mark.parametrize("part", ["images", "region"])
+@fault("an explainer that changes the images or the targets in place", "one sentence: others would explain something else")
+def test_an_explainer_that_changes_what_it_is_given(part: str) -> None:
+    def spoil(probe: Any) -> Tensor:
+        {"images": probe.images, "region": probe.targets.region}[part].zero_()
+        return torch.rand(probe.targets.region.shape)
+
+    with pytest.raises(ValueError, match="the explainer 'by_probe' has changed the images or the regions"):
+        update(conv(), pictures(), explainers=[ByProbe(spoil), "saliency"])
+
+
+@fault("an explainer that seeds and draws random numbers", "the global random states are as before")
+def test_an_explainer_that_draws_random_numbers() -> None:
+    def draw(shape: Any) -> Tensor:
+        torch.manual_seed(9), np.random.seed(9), random.seed(9)  # noqa: NPY002
+        return torch.rand(shape)
+
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    update(conv(), pictures(), explainers=[Odd(draw)])
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]  # noqa: NPY002
+
+
+class Unfinished(OffTargetLeakage):
+    """Fails when the mean is asked for, from the n-th time on."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.first, self.asked = first, 0
+
+    def compute(self) -> Tensor:
+        self.asked += 1
+        if self.asked >= self.first:
+            raise ArithmeticError("the metric broke")
+        return super().compute()
+
+
+def unfinished(first: int, **options: Any) -> Any:
+    return quick(metrics=["faithfulness_gap", Unfinished(first)], **options)
+
+
+@fault("a metric whose compute fails", "an error before training begins")
+def test_a_metric_that_never_computes() -> None:
+    loop = trainer(unfinished(1))
+    with pytest.raises(ArithmeticError, match="the metric broke"):
+        loop.fit(task(), loader(8, train=True), loader(6))
+    assert loop.global_step == 0
+
+
+COMPUTE = "the scores of the audit could not be computed, and training goes on. ArithmeticError: the metric broke"
+
+
+@fault("a metric whose compute fails later", "told of; the scores of that audit are NaN; training goes on")
+def test_a_metric_that_computes_no_more() -> None:
+    audited = unfinished(3)  # once before training, once in the first epoch
+    with pytest.warns(UserWarning, match=COMPUTE) as said:
+        loop = fit(audited, max_epochs=2)
+    assert loop.current_epoch == 2
+    assert sum("could not be computed" in str(one.message) for one in said) == 1
+    assert [isnan(epoch[GAP]) for epoch in audited.epochs] == [False, True]
+    assert logged(loop, "images", "targets") == [4, len(audited.records)]
+
+
+@fault("a metric whose compute fails later, with on_error: raise", "the error ends the run")
+def test_a_metric_that_computes_no_more_may_end_the_run() -> None:
+    loop = trainer(unfinished(2, on_error="raise"))
+    with pytest.raises(ArithmeticError, match="the metric broke"):
+        loop.fit(task(), loader(8, train=True), loader(6))
+    assert loop.global_step > 0
+
+
+@fault("a metric whose compute fails where there are no targets, and the first image has none", "training goes on")
+def test_a_metric_that_cannot_do_without_targets() -> None:
+    with pytest.warns(UserWarning, match=COMPUTE):
+        loop = fit(unfinished(1, selector=TargetSelector(min_area=1.0)))
+    assert logged(loop, "images", "targets") == [4, 0]

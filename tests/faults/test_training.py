@@ -1,19 +1,23 @@
 """Options of the Trainer, and what goes wrong around an audit: disks, loggers, other callbacks."""
 
 import errno
+import io
+import os
+import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
-from faults.given import GAP, LEAKAGE, Failing, fit, logged
+from faults.given import GAP, LEAKAGE, ORDER, Changed, Failing, feeding, fit, logged, unreadable
 from faults.table import fault
 from integration.tiny import CLASSES, Squares, TinyNetwork, adam, loader, quick, task, trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from lightning.pytorch.tuner import Tuner
 from torch import Tensor, nn
@@ -406,3 +410,142 @@ def test_candidates_without_scores() -> None:
 def test_fewer_names_than_classes() -> None:
     with pytest.raises(ValueError, match=r"3 channel\(s\), but there are 2 class names \(background, red\)"):
         fit(quick(), model=SegmentationTask(TinyNetwork(), class_names=CLASSES[:2], optimizer=adam))
+
+
+@fault("precision: bf16-true", "audited; training is as without")
+def test_half_precision_of_the_trainer() -> None:
+    assert same_with_and_without(precision="bf16-true").callback_metrics[GAP].isfinite()
+
+
+@fault("a validation while gradients are gathered", "the gathered gradients stay; training is as without, bit for bit")
+def test_a_validation_between_gathered_gradients() -> None:
+    loop = same_with_and_without(accumulate_grad_batches=4, val_check_interval=0.5, max_epochs=3)
+    assert GAP in loop.callback_metrics
+
+
+@fault("deterministic=True", "audited; training is as without")
+def test_deterministic_algorithms() -> None:
+    try:
+        assert same_with_and_without(deterministic=True).callback_metrics[GAP].isfinite()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+class Unreachable(TensorBoardLogger):
+    """Takes numbers, but no pictures."""
+
+    @property
+    def experiment(self) -> Any:
+        def fail(*_: Any, **__: Any) -> None:
+            raise ConnectionError("no route to the host")
+
+        writer = super().experiment
+        writer.add_image = fail
+        return writer
+
+
+@fault("a TensorBoard that takes no pictures or charts", "told of, each; training goes on, and the scores are logged")
+def test_a_tensorboard_without_pictures(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="and training goes on. ConnectionError: no route to the host") as said:
+        loop = fit(quick(panels=1), folder=tmp_path, logger=Unreachable(tmp_path), max_epochs=2)
+    assert loop.current_epoch == 2
+    for what in ("records and pictures of the audit could not be kept", "the charts of the audit could not be logged"):
+        assert any(what in str(one.message) for one in said)
+    assert loop.callback_metrics[GAP].isfinite()
+
+
+@fault("a terminal that knows ASCII alone", "a ? for what it lacks; training goes on")
+def test_a_terminal_that_knows_ascii_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    keep = AuditCheckpoint(Tolerant(prefer=LEAKAGE))
+    loop = fit(quick(), keep, folder=tmp_path / "\u00fc [/b]", enable_checkpointing=True, max_epochs=2)
+    sys.stdout.flush()
+    shown = sys.stdout.buffer.getvalue().decode("ascii")
+    assert "faithfulness gap ?" in shown
+    assert "? [/b]" in shown
+    assert sys.stdout.errors == "strict"
+    assert not [one for one in recwarn if "could not be printed" in str(one.message)]
+    assert loop.callback_metrics[GAP].isfinite()
+
+
+@fault("a terminal that is gone", "told of; training goes on, and the scores are logged")
+def test_a_terminal_that_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = os.fdopen(writing, "w", encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.warns(UserWarning, match="the scores could not be printed, and training goes on. BrokenPipeError"):
+        loop = fit(
+            quick(), AuditCheckpoint(Tolerant(prefer=LEAKAGE)), folder=tmp_path, enable_checkpointing=True, max_epochs=2
+        )
+    with pytest.raises(BrokenPipeError):
+        stream.close()
+    assert loop.current_epoch == 2
+    assert loop.callback_metrics[GAP].isfinite()
+
+
+@pytest.mark.parametrize("options", [{"max_epochs": 0}, {"limit_train_batches": 0}], ids=str)
+@fault("no training: max_epochs=0, limit_train_batches=0", "no audit, no crash")
+def test_no_training(options: dict[str, Any]) -> None:
+    audited = quick()
+    loop = trainer(audited, **options)
+    loop.fit(task(), loader(8, train=True), loader(6))
+    assert loop.state.finished
+    assert not audited.records
+
+
+@fault("`predict` with an audit among the callbacks", "no audit, no crash")
+def test_predict() -> None:
+    audited = quick()
+    assert len(trainer(audited).predict(task(), loader(6))) == 2
+    assert not audited.records
+
+
+@fault("an image cannot be read in `test`", "an error: there is no training to save")
+def test_in_test_an_error_is_an_error() -> None:
+    data = Changed(unreadable, [max(ORDER)])
+    data.begun = True
+    with pytest.raises(OSError, match="truncated"):
+        trainer(quick(), limit_test_batches=1).test(task(), feeding(data, batch_size=1), verbose=False)
+
+
+@fault("the callback is pickled, as a strategy that starts processes does", "it goes on as it was")
+def test_the_callback_is_pickled() -> None:
+    audited = quick()
+    fit(audited)
+    copied = pickle.loads(pickle.dumps(audited))
+    assert copied.epochs == audited.epochs
+    assert fit(copied).callback_metrics[GAP].isfinite()
+
+
+class Seen(EarlyStopping):
+    """Notes what it looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(GAP, patience=9)
+        self.seen: list[float] = []
+
+    def _evaluate_stopping_criteria(self, current: Any) -> Any:
+        self.seen.append(float(current))
+        return super()._evaluate_stopping_criteria(current)
+
+
+@fault("EarlyStopping among the callbacks before the audit", "it sees the score of its epoch all the same")
+def test_early_stopping_before_the_audit() -> None:
+    audited, stopping = quick(), Seen()
+    loop = trainer(stopping, audited, max_epochs=2)
+    loop.fit(task(), loader(8, train=True), loader(6))
+    assert stopping.seen == [epoch[GAP] for epoch in audited.epochs]
+    assert len(stopping.seen) == 2
+
+
+@fault("the same Trainer goes on for more epochs", "its epochs are audited too, and added")
+def test_the_same_trainer_goes_on() -> None:
+    audited, model = quick(), task()
+    loop = trainer(audited)
+    for epochs in (1, 3):
+        loop.fit_loop.max_epochs = epochs
+        loop.fit(model, loader(8, train=True), loader(6))
+    assert [epoch["epoch"] for epoch in audited.epochs] == [0, 1, 2]

@@ -55,6 +55,11 @@ def test_all_explainers_and_scores_with_controls_apart(auditor: Auditor) -> None
     assert f"targets {int(values['targets'])}" in text
 
 
+def test_counts_are_whole_numbers(auditor: Auditor) -> None:
+    _, text = rows_of(auditor, auditor.compute() | {"images": torch.tensor(1.0), "lost": torch.tensor(0.0)})
+    assert "images 1 · targets 0 · lost 0" in " ".join(text.split())
+
+
 def test_what_could_not_be_scored_shows_as_nan(auditor: Auditor) -> None:
     (_, *rows), _ = rows_of(auditor, auditor.compute())
     assert all(cell == "nan" for row in rows for cell in row[1:-1])

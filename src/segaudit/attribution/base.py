@@ -6,7 +6,7 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor, nn
 
-from segaudit.attribution.context import attribution_context
+from segaudit.attribution.context import attribution_context, version
 from segaudit.intervention import Intervention, Probe
 from segaudit.names import snake_case
 from segaudit.target import Targets
@@ -75,10 +75,19 @@ class Explainer(ABC):
         shape = probe.targets.region.shape
         if not len(probe.targets):
             return torch.zeros(shape, device=probe.images.device)
-        attribution = self.attribute(probe).detach()
+        given = (probe.images, probe.targets.region)
+        before = [version(tensor) for tensor in given]
+        attribution = self.attribute(probe)
+        if [version(tensor) for tensor in given] != before:
+            raise ValueError(
+                f"the explainer {self.name!r} has changed the images or the regions that it was given in place, and others "
+                "are still to see them: let it work on copies."
+            )
+        if not isinstance(attribution, Tensor):
+            raise ValueError(f"the explainer {self.name!r} returned no tensor, but the type {type(attribution).__name__}.")
         if attribution.shape != shape:
             raise ValueError(
                 f"the explainer {self.name!r} returned the shape {tuple(attribution.shape)} for targets of the shape "
                 f"{tuple(shape)}; it must give one map a target."
             )
-        return attribution.float()
+        return attribution.detach().float()

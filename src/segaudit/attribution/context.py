@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 #: What a module holds that a peer may change while it works.
 _HELD = (
@@ -36,9 +36,10 @@ def attribution_context(model: nn.Module) -> Iterator[Callable[[], None]]:
 
     Inside, gradients are on even where the caller runs under ``no_grad`` or ``inference_mode`` (Lightning's validation
     loops do), every module is in evaluation mode and the caller's autocast is off: an intervention says what a pass
-    calculates in. On the way out, by error too, each module's own mode, the hooks, the global random states and autocast
-    are as before.
-    Parameters do not require gradients inside, so nothing can reach their ``.grad``.
+    calculates in. On the way out, by error too, each module's own mode, the buffers that a forward pass changes, the hooks,
+    the global random states and autocast are as before. Parameters do not require gradients inside, so nothing can reach
+    their ``.grad``. What a forward pass caches in a new tensor (a buffer that no checkpoint holds, or of another size)
+    stays: the module may know elsewhere what the cache is of.
 
     Tensors made under ``inference_mode`` must be cloned inside before gradients can flow through them.
 
@@ -53,6 +54,7 @@ def attribution_context(model: nn.Module) -> Iterator[Callable[[], None]]:
     def keep_hooks() -> None:
         hooks[:] = [(module, *_hooks(module)) for module in model.modules()]
 
+    buffers = [_Buffer(module, *one) for module in model.modules() for one in module.named_buffers(recurse=False)]
     frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     devices = {parameter.device.type for parameter in model.parameters()} | {"cpu"}
     try:
@@ -66,6 +68,8 @@ def attribution_context(model: nn.Module) -> Iterator[Callable[[], None]]:
             parameter.requires_grad_(True)
         for module, training in modes:
             module.training = training
+        for buffer in buffers:
+            buffer.put_back()
         for module, before, after in hooks:
             _forget_new(module._forward_pre_hooks, before)
             _forget_new(module._forward_hooks, after)
@@ -92,6 +96,40 @@ def restored(model: nn.Module) -> Iterator[None]:
                 vars(module)[name].update(content)
         for tensor, data in tensors:
             tensor.data = data
+
+
+def version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; one made under ``inference_mode`` does not count, nor can it be changed."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+class _Buffer:
+    """A module's buffer as it is now."""
+
+    def __init__(self, module: nn.Module, name: str, tensor: Tensor) -> None:
+        self.module, self.name, self.tensor = module, name, tensor
+        self.version, self.kept = version(tensor), tensor.clone()
+
+    def put_back(self) -> None:
+        now = getattr(self.module, self.name, None)
+        if now is not self.tensor:
+            if not isinstance(now, Tensor) or now.shape != self.kept.shape or not self._persistent:
+                return
+            setattr(self.module, self.name, self.tensor)
+        if self._changed:
+            with torch.no_grad():
+                self.tensor.copy_(self.kept)
+
+    @property
+    def _persistent(self) -> bool:
+        return self.name not in self.module._non_persistent_buffers_set
+
+    @property
+    def _changed(self) -> bool:
+        if version(self.tensor) != self.version:
+            return True
+        # Writing to ``.data`` is not counted; of a sparse tensor nothing more can be asked.
+        return self.tensor.layout == torch.strided and not torch.equal(self.tensor, self.kept)
 
 
 def _hooks(module: nn.Module) -> tuple[set[int], set[int]]:

@@ -244,7 +244,7 @@ class Probe:
         for position, chosen in enumerate(turns):
             of_scene[scene_of[chosen], position] = chosen
         scene, mask = wanted[image_of].nonzero(as_tuple=True)
-        values = torch.zeros(len(self.targets), wanted.shape[1], device=wanted.device)
+        values = torch.zeros(len(self.targets), wanted.shape[1], device=wanted.device, dtype=torch.float32)
 
         def read(rows: Tensor) -> None:
             image = image_of[scene[rows]]

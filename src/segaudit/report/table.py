@@ -8,6 +8,7 @@ from torch import Tensor
 
 from segaudit.auditor import Auditor
 
+_COUNTS = ("images", "targets", "lost")
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 
@@ -25,7 +26,7 @@ def score_table(auditor: Auditor, values: Mapping[str, Tensor], title: str = "")
     directions = auditor.directions
     shared = {name: value for name, value in values.items() if "/" not in name}
     columns = [name for name in directions if name not in shared]
-    caption = " · ".join(f"{name} {_number(value)}" for name, value in shared.items())
+    caption = " · ".join(f"{name} {int(value) if name in _COUNTS else _number(value)}" for name, value in shared.items())
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("explainer", no_wrap=True)
     for name in columns:
