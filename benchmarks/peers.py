@@ -35,8 +35,8 @@ from segaudit.intervention.imputation import road_curves
 from segaudit.intervention.room import Precision
 from segaudit.target import Targets, TargetSelector
 
-PLACED = (6, 7, 8, 9, 10, 11, 12, 14, 16, 20, 24)
-EVEN = (8, 10, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40, 45, 50, 57, 64, 80, 100, 125, 160)
+PLACED = (6, 8, 9, 10, 12, 14, 16, 20)
+EVEN = (8, 10, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40, 50, 64, 80, 100)
 WITHIN, SHARE = 0.01, 0.95
 SHARES = tuple(share / 10 for share in range(1, 10))
 PRECISIONS: tuple[Precision, ...] = ("32-true", "bf16-mixed")
