@@ -54,7 +54,7 @@ MUTATIONS: list[tuple[str, str, Any, str]] = [
     # values
     ("quickstart", f"{AUDIT}.explainers.1.init_args", {"steps": 0}, "steps must be at least 1, got 0"),
     ("quickstart", f"{AUDIT}.explainers", ["dea", "dea"], "dea appears more than once"),
-    ("quickstart", f"{AUDIT}.explainers", [{"class_path": "SegGradCAM", "init_args": {"layer": "no.where"}}], "no layer 'no.where'"),
+    ("quickstart", f"{AUDIT}.explainers.2", {"class_path": "SegGradCAM", "init_args": {"layer": "no.where"}}, "no layer 'no.where'"),
     ("quickstart", f"{AUDIT}.metrics", [], "at least one explainer and one metric"),
     ("quickstart", f"{AUDIT}.time_budget", -1, "time_budget is a share of the epoch's training time above 0"),
     ("quickstart", f"{AUDIT}.max_images", 0, "max_images must be at least 1, got 0"),
@@ -73,7 +73,7 @@ MUTATIONS: list[tuple[str, str, Any, str]] = [
     ("selection", "trainer.callbacks.1.init_args.rule", {"class_path": "Constrained"}, "Constrained needs a bound"),
     ("selection", "trainer.callbacks.1.init_args.save_top_k", 0, "save_top_k must be at least 1, or -1 for all"),
     # what does not fit together
-    ("quickstart", "trainer.callbacks.1.init_args.monitor", "audit/dea/deletion", "which is not audited. Did you mean 'audit/dea/deletion_auc'?"),
+    ("quickstart", "trainer.callbacks.1", {"class_path": "ModelCheckpoint", "init_args": {"monitor": "audit/dea/deletion"}}, "which is not audited. Did you mean 'audit/dea/deletion_auc'?"),
     ("selection", "trainer.callbacks.0", GONE, "no AttributionAudit is among the callbacks"),
     ("benchmark/quick", "max_images", -1, "max_images"),
     ("benchmark/quick", "explainers", ["saliencies"], "Did you mean 'saliency'?"),
