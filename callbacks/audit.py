@@ -6,13 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from PIL import Image
 from rich.table import Table
 from torch import Tensor
 from torchmetrics import Metric
@@ -22,10 +19,10 @@ from segaudit.attribution import Explainer
 from segaudit.attribution.context import isolate_rng
 from segaudit.auditor import DEFAULT_EXPLAINERS, DEFAULT_METRICS, AuditedBatch, Auditor, gather
 from segaudit.callbacks.dashboard import ACCURACY, Epoch, View, define_directions, log_audit, log_epochs
+from segaudit.callbacks.kept import keep
 from segaudit.callbacks.refusal import refuse_parts, refuse_stale_monitors
 from segaudit.callbacks.source import Source, class_names, first_loader
 from segaudit.errors import brief
-from segaudit.files import whole
 from segaudit.intervention import Intervention, Perturbation
 from segaudit.intervention.room import free_memory, out_of_memory
 from segaudit.report import AuditFolder, Panel, draw_panels, score_table
@@ -193,7 +190,7 @@ class AttributionAudit(Callback):
         with isolate_rng():
             source = Source(trainer, pl_module, trainer.val_dataloaders) if trainer.enable_validation else None
             if source is not None and len(source):
-                audited = self._update(source, self._order(len(source))[:1])
+                audited = self._update(source, source.order(1, self.seed))
                 if trainer.strategy.reduce_boolean_decision(bool(len(audited.targets))):  # computing asks all ranks
                     self.auditor.compute()
             else:
@@ -292,7 +289,7 @@ class AttributionAudit(Callback):
 
     def _walk(self, trainer: Trainer, source: Source, started: float, budget: float | None) -> tuple[list[Panel], Curves]:
         """Audit this rank's share of the images, in step with the other ranks."""
-        order = self._order(len(source))
+        order = source.order(self.max_images if self.whole is None else self.whole_images, self.seed)
         # An image belongs to one rank whatever the sampler would pad, and to one block however many ranks there are, unless
         # there are so few images that some rank would have none.
         block = min(self._at_once(trainer), max(1, -(-len(order) // trainer.world_size)))
@@ -372,12 +369,6 @@ class AttributionAudit(Callback):
                 raise
             rank_zero_warn(f"{self.prefix}: {what}, and training goes on. {brief(error)}")
 
-    def _order(self, images: int) -> list[int]:
-        """Which images are audited, always in the same order."""
-        most = self.max_images if self.whole is None else self.whole_images
-        generator = torch.Generator().manual_seed(self.seed)
-        return torch.randperm(images, generator=generator)[:most].tolist()
-
     def _write(
         self, trainer: Trainer, pl_module: LightningModule, folder: str | None, panels: list[Panel], curves: Curves
     ) -> None:
@@ -390,15 +381,7 @@ class AttributionAudit(Callback):
         picture = draw_panels(panels, names) if panels else None
         if folder is not None:
             self._folder = Path(folder) / self.prefix
-            self._folder.mkdir(parents=True, exist_ok=True)
-            stage = "" if trainer.state.fn in (None, "fit") else f"{trainer.state.fn.value}-"
-            stem = self._folder / f"{stage}epoch={trainer.current_epoch:03d}-step={step:06d}"
-            if rows:
-                with whole(Path(f"{stem}.parquet")) as draft:
-                    pq.write_table(pa.Table.from_pylist(rows), draft)
-            if picture is not None:
-                with whole(Path(f"{stem}.png")) as draft:
-                    Image.fromarray(picture).save(draft)
+            keep(trainer, self._folder, rows, picture)
         view = View(
             self.prefix, step, names, list(self.auditor.explainers), list(self.auditor.directions), self.values,
             self.records, curves.rows(), panels, picture,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch.utils.data import DataLoader, default_collate
@@ -34,6 +35,11 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
+
+    def order(self, most: int | None, seed: int) -> list[int]:
+        """The numbers of at most so many images, all for None: always the same, in the same order, for a seed."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randperm(len(self), generator=generator)[:most].tolist()
 
     def batch(self, indices: Sequence[int]) -> Any:
         """Some of the images as one batch, on the device."""

@@ -25,6 +25,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 
 from segaudit import Auditor, Intervention, TargetSelector
 from segaudit.attribution import attribution_context
+from segaudit.callbacks.source import Source
 from segaudit.intervention import BlurFill, SuperpixelRegions
 from segaudit.target import target_score
 from segaudit.task import SegmentationTask
@@ -64,10 +65,10 @@ def test_a_first_image_that_cannot_be_read_ends_the_run_before_training() -> Non
 
 
 @fault("no image can be read any more", "all are lost and counted, scores are NaN, training goes on")
-def test_where_no_image_can_be_read_training_goes_on() -> None:
+def test_where_no_image_can_be_read_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     data = Changed(unreadable, BEHIND)
     audited = quick()
-    audited._order = lambda images: BEHIND  # type: ignore[method-assign]
+    monkeypatch.setattr(Source, "order", lambda *_: BEHIND)
     begin = Begin(data)
     with pytest.warns(UserWarning, match=f"{len(BEHIND)} of {len(BEHIND)} images could not be audited"):
         loop = fit(audited, begin, val=feeding(data), limit_val_batches=1)

@@ -23,7 +23,7 @@ class Intervention:
         max_batch: most images in one forward pass; one whose gradients are asked for counts as four. 64 unless told, and
             in training no more than a training batch. Where the memory runs out, fewer from then on.
         precision: of masked forwards, "32-true", "16-mixed" or "bf16-mixed"; the Trainer's unless told, and single where
-            there is none. Gradients are always in single precision. docs/speed.md has what half of it costs and saves.
+            there is none. Passes with gradients are outside of it. docs/speed.md has what half of it costs and saves.
 
     Attributes:
         room: how many images go through the network at once, and in which precision.

@@ -317,15 +317,20 @@ class Probe:
     @torch.no_grad()
     def _masked_forward(self, image: Tensor, fill: Tensor, mask: Tensor) -> Tensor:
         """Logits of M images, of each of which the share ``mask`` ``(M, *S)`` is filled by one of the fills."""
-        images, filled = self.images[image], self.filled[fill, image]
+        masked = self._masked(self.images[image], self.filled[fill, image], fill, mask)
+        with self.intervention.room.autocast(masked.device):
+            return self.forward(masked)
+
+    def _masked(self, images: Tensor, filled: Tensor, fill: Tensor, mask: Tensor) -> Tensor:
         fills = self.intervention.fills
-        masked = fills[0].remove(images, mask, filled) if len(fills) == 1 else torch.empty_like(images)
-        for place, one in enumerate(fills if len(fills) > 1 else ()):
+        if len(fills) == 1:
+            return fills[0].remove(images, mask, filled)
+        masked = torch.empty_like(images)
+        for place, one in enumerate(fills):
             rows = (fill == place).nonzero()[:, 0]
             if len(rows):
                 masked[rows] = one.remove(images[rows], mask[rows], filled[rows])
-        with self.intervention.room.autocast(images.device):
-            return self.forward(masked)
+        return masked
 
     def _scale_effects(self) -> list[tuple[Tensor, Tensor]]:
         return [(labels, self._effects_of(labels)) for labels in self.regions]

@@ -1,0 +1,34 @@
+"""What an audit of an epoch leaves in the run folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lightning.pytorch import Trainer
+from PIL import Image
+
+from segaudit.files import whole
+
+
+def keep(trainer: Trainer, folder: Path, rows: Sequence[dict[str, Any]], picture: np.ndarray[Any, Any] | None) -> None:
+    """Write records (Parquet) and a picture (PNG), named after the loop, the epoch and the step; whole or not at all.
+
+    Args:
+        trainer: says when it is.
+        folder: made where it is missing.
+        rows: a record each; no file where there is none.
+        picture: ``(height, width, 3)`` uint8.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stage = "" if trainer.state.fn in (None, "fit") else f"{trainer.state.fn.value}-"
+    stem = folder / f"{stage}epoch={trainer.current_epoch:03d}-step={trainer.global_step:06d}"
+    if rows:
+        with whole(Path(f"{stem}.parquet")) as draft:
+            pq.write_table(pa.Table.from_pylist(list(rows)), draft)
+    if picture is not None:
+        with whole(Path(f"{stem}.png")) as draft:
+            Image.fromarray(picture).save(draft)
