@@ -31,4 +31,4 @@ def keep(trainer: Trainer, folder: Path, rows: Sequence[dict[str, Any]], picture
             pq.write_table(pa.Table.from_pylist(list(rows)), draft)
     if picture is not None:
         with whole(Path(f"{stem}.png")) as draft:
-            Image.fromarray(picture).save(draft)
+            Image.fromarray(picture).save(draft, format="PNG")

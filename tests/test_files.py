@@ -17,7 +17,8 @@ def test_the_file_appears_at_the_end_and_not_before(tmp_path):
     with whole(path) as draft:
         draft.write_text("one")
         assert not path.exists()
-        assert draft.suffix == ".txt"
+        assert list(path.parent.glob("*")) == [draft]
+        assert not list(path.parent.glob("*.txt")), "a search for texts finds the draft"
     assert path.read_text() == "one"
     assert [entry.name for entry in path.parent.iterdir()] == ["a.txt"]
 
@@ -40,6 +41,8 @@ def test_a_kill_leaves_what_was_there(tmp_path):
     )
     assert subprocess.run([sys.executable, "-c", program, path]).returncode == -signal.SIGKILL
     assert path.read_text() == "before"
+    assert len(os.listdir(tmp_path)) == 2
+    assert list(tmp_path.glob("*.txt")) == [path], "what the kill left is found with the files that are whole"
 
 
 def test_no_room_is_an_os_error_and_leaves_what_was_there(tmp_path):

@@ -11,7 +11,8 @@ from pathlib import Path
 def whole(path: Path | str) -> Iterator[Path]:
     """A name to write to, which becomes ``path`` at the end; after an error, or a kill, what was there before still is.
 
-    Folders that are missing are made. The name ends like ``path``, for writers that go by it.
+    Folders that are missing are made. The name has an ending of its own, so that no search for files like ``path`` meets
+    what a kill left behind; writers that go by endings have to be told the format.
 
     Raises:
         OSError: if the file cannot be written; a full disk, say.
@@ -27,7 +28,7 @@ def whole(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield draft
         with open(draft, "rb") as written:

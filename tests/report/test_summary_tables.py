@@ -2,10 +2,16 @@
 
 import csv
 import json
+from contextlib import suppress
 from math import nan
+from pathlib import Path
+from unittest.mock import patch
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from segaudit.files import whole
 from segaudit.report.chart import Line, line_chart
 from segaudit.report.comparison import comparison
 from segaudit.report.plots import draw_plots
@@ -214,6 +220,18 @@ def test_a_fit_is_read_with_its_epochs(tmp_path):
     ]
     with pytest.raises(ValueError, match="holds no records of an audit"):
         read_records(tmp_path)
+
+
+def test_records_that_a_kill_left_half_written_are_not_read(tmp_path):
+    table = pa.Table.from_pylist([{"epoch": 1, "deletion_auc": 0.25}])
+    with suppress(KeyboardInterrupt), patch.object(Path, "unlink"), whole(tmp_path / "audit" / "epoch=002.parquet") as draft:
+        draft.write_bytes(b"half a table")
+        raise KeyboardInterrupt
+    assert draft.exists()
+    with pytest.raises(ValueError, match="holds no records of an audit"):
+        read_records(tmp_path)
+    pq.write_table(table, tmp_path / "audit" / "epoch=001.parquet")
+    assert read_records(tmp_path) == table.to_pylist()
 
 
 def test_names_of_runs_tell_them_apart(tmp_path):

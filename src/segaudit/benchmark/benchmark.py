@@ -221,7 +221,7 @@ class Benchmark:
             hashes = {name: sample_hash(batch.images[i], None if masks is None else masks[i]) for i, name in enumerate(ids)}
             if start == 0 and (panels := first_targets(batch, _PANELS)):
                 with whole(self.folder / "panels" / f"{data}_{network}.png") as draft:
-                    Image.fromarray(draw_panels(panels, images.class_names)).save(draft)
+                    Image.fromarray(draw_panels(panels, images.class_names)).save(draft, format="PNG")
             cell = Cell(batch.records(), confusion(batch.prediction, masks, batch.classes), hashes)
             cell.write(self.cell(data, network, start))
 

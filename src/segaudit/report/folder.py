@@ -123,7 +123,7 @@ class AuditFolder:
             for kind, picture in pictures.items():
                 files[kind] = f"worst/{place:02d}_{kind}.png"
                 with whole(self.folder / files[kind]) as draft:
-                    Image.fromarray(picture).save(draft)
+                    Image.fromarray(picture).save(draft, format="PNG")
             rows.append(_about(panel, self.main, names) | {"pictures": files})
         return rows
 
