@@ -53,7 +53,7 @@ def test_interpolation_is_the_solution_of_the_system(size: tuple[int, ...], shar
     result = interpolate(x, removed)
     expected = torch.stack([solved(*pair) for pair in zip(x, removed, strict=True)])
     spread = x.std(dim=tuple(range(1, x.ndim)), correction=0)
-    assert bool(((result - expected).abs().flatten(1).amax(dim=1) < 2e-4 * spread).all())
+    assert bool(((result - expected).abs().flatten(1).amax(dim=1) < 5e-4 * spread).all())
     known = ~removed[:, None].expand_as(x)
     assert torch.equal(result[known], x[known])
     for n in range(3):

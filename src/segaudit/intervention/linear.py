@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 #: Largest change that a last step would still make, over the largest deviation of a known pixel from the image's mean.
-_TOLERANCE = 1e-5
+_TOLERANCE = 1e-4
 #: Conjugate gradients need about ten steps, whatever the image's size; this many are never reached in practice.
 _MOST_STEPS = 200
 #: Damping of Jacobi's method: keeps it convergent where an image is one pixel wide.
@@ -33,48 +33,63 @@ def interpolate(images: Tensor, unknown: Tensor) -> Tensor:
     hidden = unknown[:, None]
     mean = values.mean(axes, keepdim=True)
     known = torch.where(hidden, 0, values - mean)
-    levels = _levels(hidden.to(values))
-    solution = _solve(levels, _neighbours(known) * levels[0].hidden, known.abs().amax(axes, keepdim=True))
+    right = _spread(known).masked_fill_(~hidden, 0)
+    solution = _solve(_levels(hidden.to(values)), right, known.abs().amax(axes, keepdim=True))
     return torch.where(hidden, (mean + solution).to(images), images)
 
 
 class _Level(NamedTuple):
-    """One of the grids, each half as fine as the one before.
+    """One of the grids, each half as fine as the one before: the equations ``diagonal x - part spread(part x) = right``.
+
+    On the finest grid ``part`` is 1 where a pixel is unknown, else 0. On a coarser one it is the share of unknown pixels in
+    a coarse one, so that the grids agree up to the borders of a hole, and sums over rows are those of the finer grid.
 
     Attributes:
-        hidden: 1 where a pixel is unknown, else 0, ``(M, 1, *S)``.
-        weight: sum of the weights of each pixel's neighbours in the image, ``(1, 1, *S)``.
+        part: ``(M, 1, *S)`` in [0, 1].
+        diagonal: ``(M, 1, *S)``.
+        active: 1 where there is an equation, else 0, ``(M, 1, *S)``.
         damped: what a residual is multiplied by in a step of Jacobi's method, ``(M, 1, *S)``.
-        scale: what the grid's equations are divided by, so that they agree with those of the next finer one.
+        kept: what such a step leaves of a pixel's own value, ``1 - damped * diagonal``.
+        inner: what it adds of what reaches a pixel, ``damped * part``.
+        entering: what a finer grid's residual is multiplied by: 0 where there is no equation, and the rest so that
+            neighbours weigh as on the finest grid.
 
     """
 
-    hidden: Tensor
-    weight: Tensor
+    part: Tensor
+    diagonal: Tensor
+    active: Tensor
     damped: Tensor
-    scale: float
+    kept: Tensor
+    inner: Tensor
+    entering: Tensor
 
 
 def _levels(hidden: Tensor) -> list[_Level]:
     levels: list[_Level] = []
-    scale = 1.0
+    itself = 2.0 ** (hidden.ndim - 2)
+    weight = _spread(torch.ones_like(hidden[:1])) - itself
+    # A pixel alone in its image has nothing to go by. What it has beyond its unknown neighbours it has from known ones.
+    borders, part, scale = hidden * (weight.where(weight > 0, 1) - _spread(hidden) + itself), hidden, 1.0
     while True:
-        weight = _neighbours(torch.ones_like(hidden[:1]))
-        weight = weight.where(weight > 0, 1)
-        levels.append(_Level(hidden, weight, hidden * (_DAMPING / weight), scale))
-        size = hidden.shape[2:]
-        if max(size) <= 2 or not bool(hidden.any()):
+        own = torch.addcmul(borders, part, _spread(part) - itself * part)  # exactly 0 where there is no equation
+        diagonal = own + itself * part**2
+        active = (own > 0).to(part)
+        damped = active * _DAMPING / own.where(own > 0, 1)
+        levels.append(_Level(part, diagonal, active, damped, 1 - damped * diagonal, damped * part, active / scale))
+        size = part.shape[2:]
+        if max(size) <= 2 or not bool(part.any()):
             return levels
         scale = 2.0 ** (sum(s > 1 for s in size) - 2)
-        # A coarse pixel with a known one in it counts as known.
-        for axis in range(2, hidden.ndim):
-            if hidden.shape[axis] > 1:
-                even, odd = _halves(hidden, axis, 1.0)
-                hidden = even * odd
+        borders = _coarsen(borders) / scale
+        for axis in range(2, part.ndim):
+            if part.shape[axis] > 1:
+                even, odd = _halves(part, axis)
+                part = (even + odd) / 2
 
 
 def _solve(levels: list[_Level], right: Tensor, scale: Tensor) -> Tensor:
-    """Solution of (weight - neighbours) x = right on the unknown pixels, one system a channel of an image."""
+    """Solution of the finest grid's equations, one system a channel of an image."""
     axes = tuple(range(2, right.ndim))
     solution, residual = torch.zeros_like(right), right
     step = _cycle(levels, residual)
@@ -84,41 +99,39 @@ def _solve(levels: list[_Level], right: Tensor, scale: Tensor) -> Tensor:
         open_ = step.abs().amax(axes, keepdim=True) > _TOLERANCE * scale
         if not bool(open_.any()):
             break
-        image = _apply(levels[0], direction)
+        image = (levels[0].diagonal * direction).addcmul_(levels[0].part, _spread(direction), value=-1)
         length = torch.where(open_, decrease / (direction * image).sum(axes, keepdim=True), 0)
-        solution = solution + length * direction
-        residual = residual - length * image
+        solution = solution.addcmul_(length, direction)
+        residual = torch.addcmul(residual, length, image, value=-1)
         step = _cycle(levels, residual)
         before, decrease = decrease, (residual * step).sum(axes, keepdim=True)
-        direction = step + torch.where(open_, decrease / before, 0) * direction
+        direction = torch.addcmul(step, torch.where(open_, decrease / before, 0), direction)
     return solution
 
 
-def _cycle(levels: list[_Level], right: Tensor) -> Tensor:
+def _cycle(levels: list[_Level], right: Tensor, finest: bool = True) -> Tensor:
     """About the solution for ``right``: one V-cycle, a symmetric linear map as conjugate gradients need it."""
     level, coarser = levels[0], levels[1:]
-    solution = level.damped * right
+    # On the finest grid known pixels are 0, and need not be made so.
+    first = level.damped * right
+    solution = first
     if coarser:
-        left = _coarsen(right - _apply(level, solution)) / coarser[0].scale
-        solution.addcmul_(level.hidden, _refine(_cycle(coarser, left.mul_(coarser[0].hidden)), right.shape[2:]))
-    return solution.addcmul_(level.damped, right - _apply(level, solution))
+        left = (level.kept * right).addcmul_(level.part, _spread(first if finest else level.part * first))
+        left = _coarsen(left).mul_(coarser[0].entering)
+        solution = torch.addcmul(first, level.active, _refine(_cycle(coarser, left, finest=False), right.shape[2:]))
+    reaching = _spread(solution if finest else level.part * solution)
+    return torch.addcmul(first, level.kept, solution).addcmul_(level.inner, reaching)
 
 
-def _apply(level: _Level, values: Tensor) -> Tensor:
-    return (level.weight * values).sub_(_neighbours(values)).mul_(level.hidden)
-
-
-def _neighbours(values: Tensor) -> Tensor:
-    """Weighted sum of each pixel's neighbours: binomial weights 1, 2, 1 along each axis, less the pixel itself."""
-    total = values
+def _spread(values: Tensor) -> Tensor:
+    """Weighted sum of a pixel and its neighbours: 1, 2, 1 along each axis."""
     for axis in range(2, values.ndim):
         rest = values.shape[axis] - 1
-        longer = 2 * total
-        longer.narrow(axis, 1, rest).add_(total.narrow(axis, 0, rest))
-        longer.narrow(axis, 0, rest).add_(total.narrow(axis, 1, rest))
-        total = longer
-    itself, every = 2.0 ** (values.ndim - 2), 4.0 ** (values.ndim - 2)
-    return torch.sub(total, values, alpha=itself).mul_(1 / (every - itself))
+        longer = values + values
+        longer.narrow(axis, 1, rest).add_(values.narrow(axis, 0, rest))
+        longer.narrow(axis, 0, rest).add_(values.narrow(axis, 1, rest))
+        values = longer
+    return values
 
 
 def _refine(values: Tensor, size: torch.Size) -> Tensor:
@@ -129,7 +142,7 @@ def _refine(values: Tensor, size: torch.Size) -> Tensor:
         last = values.shape[axis] - 1
         before = torch.cat([values.narrow(axis, 0, 1), values.narrow(axis, 0, last)], dim=axis)
         after = torch.cat([values.narrow(axis, 1, last), values.narrow(axis, last, 1)], dim=axis)
-        pairs = torch.stack([0.75 * values + 0.25 * before, 0.75 * values + 0.25 * after], dim=axis + 1)
+        pairs = torch.stack([torch.lerp(values, before, 0.25), torch.lerp(values, after, 0.25)], dim=axis + 1)
         values = pairs.flatten(axis, axis + 1).narrow(axis, 0, target)
     return values
 
@@ -139,7 +152,7 @@ def _coarsen(values: Tensor) -> Tensor:
     for axis in range(2, values.ndim):
         if values.shape[axis] == 1:
             continue
-        even, odd = _halves(values, axis, 0.0)
+        even, odd = _halves(values, axis)
         last = even.shape[axis] - 1
         values = 0.75 * (even + odd)
         values.narrow(axis, 0, last).add_(even.narrow(axis, 1, last), alpha=0.25)
@@ -149,9 +162,9 @@ def _coarsen(values: Tensor) -> Tensor:
     return values
 
 
-def _halves(values: Tensor, axis: int, beyond: float) -> tuple[Tensor, Tensor]:
-    """Every other pixel along an axis, from the first and from the second on; ``beyond`` where the size is odd."""
+def _halves(values: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Every other pixel along an axis, from the first and from the second on; 0 beyond the end where the size is odd."""
     if values.shape[axis] % 2:
-        values = torch.cat([values, torch.full_like(values.narrow(axis, 0, 1), beyond)], dim=axis)
+        values = torch.cat([values, torch.zeros_like(values.narrow(axis, 0, 1))], dim=axis)
     even, odd = values.unflatten(axis, (-1, 2)).unbind(axis + 1)
     return even, odd
