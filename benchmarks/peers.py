@@ -9,75 +9,32 @@ one image. Areas are the scores: between floor and 1, of targets that the fill c
 precision and with masked forwards in bfloat16, whose errors of the area count as well.
 """
 
-import argparse
-import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from contest import PRECISIONS, Batch, Contender, contend, figures, parser, write
 from curves import along, area, exact
-from models import NETWORKS, batches, datamodule, trained
 from torch import Tensor, nn
 
-from segaudit.attribution import Random, Saliency, SegGradCAM, attribution_context
-from segaudit.functional.faithfulness import MAX_RESIDUAL
-from segaudit.intervention import Intervention, Probe
+from segaudit.attribution import attribution_context
 from segaudit.intervention.curve import spaced
 from segaudit.intervention.imputation import road_curves
-from segaudit.intervention.room import Precision
-from segaudit.target import Targets, TargetSelector
+from segaudit.target import Targets
 
 PLACED = (6, 8, 9, 10, 12, 14, 16, 20)
 EVEN = (8, 10, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40, 50, 64, 80, 100)
 WITHIN, SHARE = 0.01, 0.95
 SHARES = tuple(share / 10 for share in range(1, 10))
-PRECISIONS: tuple[Precision, ...] = ("32-true", "bf16-mixed")
 #: What is compared: ours, the peer's, and the factor that is asked for.
 CONTESTS = {
     "deletion and insertion": ("ours_both", "torch_cam", 4.0),
     "deletion": ("ours_deletion", "quantus", 8.0),
     "ROAD, nine shares, both ways": ("ours_road", "grad_cam_road", 10.0),
 }
-
-
-class Batch:
-    """Targets of a few images, maps of several kinds, and the model."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        torch.set_num_threads(arguments.threads)
-        self.precision: Precision = arguments.precision
-        self.model = trained(arguments.network, "camvid", arguments.root, arguments.weights)
-        self.images = torch.cat(
-            [batch["image"][:1] for batch in islice(batches(datamodule("camvid", arguments.root)), arguments.images)]
-        )
-        with attribution_context(self.model):
-            self.targets = TargetSelector(min_area=0.02, max_per_image=2)(self.model(self.images).detach())
-            probe = self.probe(32)
-            keep = (probe.score > 0.3) & (probe.filled_score <= MAX_RESIDUAL * probe.score)
-            self.targets = self.targets[keep.nonzero()[:, 0]]
-            probe = self.probe(32)
-            self.kinds = torch.stack([explainer.explain(probe) for explainer in (Saliency(), SegGradCAM(), Random())])
-            self.filled = probe.filled[probe.fill_index, self.targets.image_index]
-        # For the clock a third of the targets by each explainer.
-        place = torch.arange(len(self.targets))
-        self.maps = self.kinds[place % len(self.kinds), place]
-
-    def probe(self, max_batch: int, precision: Precision | None = None) -> Probe:
-        intervention = Intervention(max_batch=max_batch, precision=precision or self.precision)
-        return Probe(self.model, self.images, self.targets, intervention)
-
-    @property
-    def repeated(self) -> Tensor:
-        """The image of each target."""
-        return self.images[self.targets.image_index]
 
 
 # Contenders: each gives areas or scores (N,) of the batch's targets, with so many points a curve.
@@ -187,7 +144,7 @@ def _mean(targets: Targets, n: int) -> Callable[[Tensor], Tensor]:
     return lambda probabilities: probabilities[c][region].mean()
 
 
-CONTENDERS: dict[str, Callable[[Batch, int], Tensor]] = {
+CONTENDERS: dict[str, Contender] = {
     one.__name__: one for one in (ours_both, ours_deletion, ours_road, torch_cam, quantus, grad_cam_road)
 }
 
@@ -229,43 +186,10 @@ def needed(shares: Mapping[int, Mapping[str, float]], kind: str) -> int | None:
     return next((p for p in enough if all(q in enough for q in shares if q > p)), None)
 
 
-def contend(arguments: argparse.Namespace) -> None:
-    """Be one contender: print seconds of each round and the peak memory in MiB."""
-    batch, contender = Batch(arguments), CONTENDERS[arguments.contender]
-    with torch.no_grad():
-        batch.model(batch.images[:1])
-    held = _memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    contender(batch, arguments.points)
-    peak = _memory("VmHWM") - held
-    seconds = []
-    for _ in range(arguments.rounds):
-        started = time.perf_counter()
-        contender(batch, arguments.points)
-        seconds.append(time.perf_counter() - started)
-    print(json.dumps({"seconds": min(seconds), "peak": peak}))
-
-
-def _memory(name: str) -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return float(line.split()[1]) / 1024
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", required=True, help="CamVid's folder")
-    parser.add_argument("--network", choices=NETWORKS, default="unet")
-    parser.add_argument("--weights", default="runs/benchmarks", help="folder of the trained weights")
-    parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", help="file for the figures")
-    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
-    parser.add_argument("--points", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--precision", choices=PRECISIONS, default="32-true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser(__doc__).parse_args()
     if arguments.contender:
-        return contend(arguments)
+        return contend(arguments, CONTENDERS)
     batch = Batch(arguments)
     print(f"{len(batch.targets)} targets, {arguments.network}, {arguments.threads} threads", flush=True)
     shares = accuracy(batch)
@@ -280,28 +204,21 @@ def main() -> None:
     for what, (ours, peer, asked) in CONTESTS.items():
         kind = "both" if peer == "torch_cam" else "deletion"
         their = points["even", kind] or EVEN[-1]
-        theirs = _run(peer, their, "32-true")
+        theirs = figures(peer, their)
         for precision in PRECISIONS:
             our = points[precision, kind] or PLACED[-1]
-            mine = _run(ours, our, precision)
-            ratio = theirs["seconds"] / mine["seconds"]
+            mine = figures(ours, our, precision)
+            ratio = theirs.seconds / mine.seconds
             both = "" if "ROAD" in what else f"{our}, {their}"
-            found["contests"].append({"what": what, "precision": precision, "ratio": ratio, "ours": mine, "theirs": theirs})
+            pair = {"ours": (mine.seconds, mine.peak), "theirs": (theirs.seconds, theirs.peak)}
+            found["contests"].append({"what": what, "precision": precision, "ratio": ratio} | pair)
             print(
-                f"| {what}, {peer} | {both} | {precision} | {mine['seconds']:.2f}, {theirs['seconds']:.2f} | "
-                f"**{ratio:.1f}** | {asked:.0f} | {mine['peak']:.0f}, {theirs['peak']:.0f} |",
+                f"| {what}, {peer} | {both} | {precision} | {mine.seconds:.2f}, {theirs.seconds:.2f} | "
+                f"**{ratio:.1f}** | {asked:.0f} | {mine.peak:.0f}, {theirs.peak:.0f} |",
                 flush=True,
             )
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(found, indent=1))
+    write(arguments.json, found)
     return None
-
-
-def _run(contender: str, points: int, precision: str) -> dict[str, float]:
-    words = [sys.executable, *sys.argv, "--contender", contender, "--points", str(points), "--precision", precision]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return figures
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """The program, run in this process (imports take seconds) and once as users run it."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -264,6 +267,24 @@ def test_a_reader_that_has_enough_is_no_error():
         process.stdout.close()  # as `head` does
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+def test_a_terminal_that_knows_ascii_alone(tmp_path, monkeypatch):
+    for run in ("\u00e9", "\u00fc"):
+        rows = [
+            {"epoch": 0, "sample_id": f"i{n}", "class_index": 0, "explainer": "dea", "deletion_auc": n / 9, "reason": ""}
+            for n in range(6)
+        ]
+        (tmp_path / run / "audit").mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / run / "audit" / "epoch=000-step=000001.parquet")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    main(["compare", *map(str, tmp_path.glob("?"))])
+    main(["scores", "stability_retention"])
+    with pytest.raises(SystemExit) as info:
+        main(["fit", "--help"])
+    assert info.value.code == 0
+    sys.stdout.flush()
+    assert "deletion_auc" in sys.stdout.buffer.getvalue().decode("ascii")
 
 
 def test_scores_are_listed_a_line_each(capsys):

@@ -57,6 +57,8 @@ def main(args: ArgsType = None) -> None:
     """
     # Lightning calls torch in a way that torch is giving up; nothing that the user can mend.
     warnings.filterwarnings("ignore", message=".*treespec.*")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack characters
     words = sys.argv[1:] if args is None else args
     try:
         if isinstance(words, list) and words and words[0] in VERBS:

@@ -1,7 +1,9 @@
 """`segaudit select`: the same rules over finished runs."""
 
 import csv
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,14 @@ def test_the_default_rule(runs, tmp_path, capsys):
     assert told["candidates"][-1]["values"][LEAKAGE] is None  # NaN
     with Image.open(tmp_path / "chosen" / "selection.png") as picture:
         assert picture.width > picture.height > 300
+
+
+def test_on_a_terminal_that_knows_ascii_alone(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "\u00fcbung", [0.5, 0.6], [0.1, 0.2], [0])
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    main(["select", str(run)])
+    sys.stdout.flush()
+    assert "?bung epoch 1" in sys.stdout.buffer.getvalue().decode("ascii")
 
 
 @pytest.mark.parametrize(
