@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from segaudit.intervention import Intervention, Probe, Regions
 from segaudit.intervention.room import Precision
 from segaudit.target import TargetSelector
 
+#: What contenders import, all of it before the memory is measured.
+PEERS = ("captum.attr", "captum.metrics", "pytorch_grad_cam.metrics.road", "quantus", "torchcam.metrics")
 PRECISIONS: tuple[Precision, ...] = ("32-true", "bf16-mixed")
 
 
@@ -88,6 +91,8 @@ def parser(what: str | None) -> argparse.ArgumentParser:
 
 def contend(arguments: argparse.Namespace, contenders: Mapping[str, Contender]) -> None:
     """Be one contender: once to warm up, then rounds with a clock."""
+    for peer in PEERS:
+        import_module(peer)
     batch, contender = Batch(arguments), contenders[arguments.contender]
     with torch.no_grad():
         batch.model(batch.images[:1])

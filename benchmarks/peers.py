@@ -1,6 +1,6 @@
 """Curves and ROAD beside those of peers: seconds and peak memory at equal accuracy, as ratios measured in one run.
 
-    python benchmarks/peers.py --root <CamVid> [--network unet] [--images 8] [--threads 2] [--json FILE]
+    python benchmarks/peers.py --root <CamVid> [--network unet] [--images 8] [--per-image 3] [--threads 2] [--json FILE]
 
 Same model, images, targets, maps and fill. First, how many points our curves and even ones need until 95 % of their areas
 lie within 0.01 of that of 200 even steps; then each contender at its number in a process of its own, in turns, once to warm

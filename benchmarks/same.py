@@ -16,7 +16,7 @@ from contest import Batch, Contender, contend, figures, parser, write
 from torch import Tensor
 
 from segaudit.attribution import Saliency, SegGradCAM, attribution_context
-from segaudit.attribution.layer import find_layer
+from segaudit.attribution.layer import layer_of
 from segaudit.functional import infidelity, max_sensitivity, relevance_mass
 from segaudit.intervention import GaussianNoise, SuperpixelRegions
 from segaudit.intervention.subset import Subsets, random_subsets, subset_effects, subset_sums
@@ -43,7 +43,8 @@ CONTESTS = {
 
 def ours_effects(batch: Batch, _: int) -> Tensor:
     with attribution_context(batch.model):
-        return batch.probe(_most(batch), regions=REGIONS).effect_map()
+        probe = batch.probe(_most(batch), regions=REGIONS)
+        return probe.effect_map() * probe.score.view(-1, 1, 1)  # captum's are in units of S
 
 
 def captum_ablation(batch: Batch, _: int) -> Tensor:
@@ -57,7 +58,7 @@ def captum_ablation(batch: Batch, _: int) -> Tensor:
             feature_mask=labels[:, None],
             perturbations_per_eval=_most(batch) // len(batch.targets),
         )
-        return effects[:, 0] / _scores(batch, batch.repeated).view(-1, 1, 1)
+        return effects[:, 0]
 
 
 def ours_infidelity(batch: Batch, _: int) -> Tensor:
@@ -97,7 +98,7 @@ def captum_infidelity(batch: Batch, _: int) -> Tensor:
             # A value for each channel is asked for, of which only the sum counts.
             torch.cat([batch.maps[:, None], torch.zeros_like(batch.repeated[:, 1:])], dim=1),
             n_perturb_samples=draws,
-            max_examples_per_batch=_most(batch),
+            max_examples_per_batch=8 * len(batch.targets),  # each pass has one of the unperturbed images beside it
             normalize=True,
         )
 
@@ -121,9 +122,8 @@ def quantus_sensitivity(batch: Batch, _: int) -> Tensor:
         (gradient,) = torch.autograd.grad(target_logit(batch.model(images), batch.targets).sum(), images)
         return gradient.abs().amax(dim=1, keepdim=True).numpy()
 
-    def perturb(arr: Any, **_: Any) -> Any:
-        images = torch.as_tensor(arr).view_as(batch.repeated)
-        return next(noises)(images).flatten(1).numpy()
+    def perturb(**_: Any) -> Any:
+        return next(noises)(batch.images)[batch.targets.image_index].flatten(1).numpy()  # follows from the image
 
     metric = MaxSensitivity(
         nr_samples=VERSIONS,
@@ -151,7 +151,7 @@ def grad_cam(batch: Batch, _: int) -> Tensor:
 
     regions = zip(batch.targets.class_index.tolist(), batch.targets.region, strict=True)
     targets = [lambda logits, c=c, region=region: logits[c][region].mean() for c, region in regions]
-    layer = batch.model.get_submodule(find_layer(batch.model, batch.images[:1]))
+    layer = layer_of(batch.probe(MOST), None).module  # known by now
     with GradCAM(model=batch.model, target_layers=[layer]) as cam:
         return torch.as_tensor(cam(input_tensor=batch.repeated, targets=targets))
 

@@ -280,11 +280,9 @@ def test_a_terminal_that_knows_ascii_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     main(["compare", *map(str, tmp_path.glob("?"))])
     main(["scores", "stability_retention"])
-    with pytest.raises(SystemExit) as info:
-        main(["fit", "--help"])
-    assert info.value.code == 0
-    sys.stdout.flush()
-    assert "deletion_auc" in sys.stdout.buffer.getvalue().decode("ascii")
+    shown = sys.stdout.buffer.getvalue().decode("ascii")
+    assert "deletion_auc" in shown
+    assert "\\xe9" in shown or "\\xfc" in shown, shown  # which of them is the first
 
 
 def test_scores_are_listed_a_line_each(capsys):

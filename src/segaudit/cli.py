@@ -15,6 +15,7 @@ import segaudit.data
 import segaudit.task
 from segaudit.errors import OneSentence, sentence
 from segaudit.report import AuditFailedError
+from segaudit.report.terminal import any_characters
 from segaudit.trainer import Trainer
 from segaudit.verbs import VERBS
 
@@ -57,13 +58,12 @@ def main(args: ArgsType = None) -> None:
     """
     # Lightning calls torch in a way that torch is giving up; nothing that the user can mend.
     warnings.filterwarnings("ignore", message=".*treespec.*")
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal may lack characters
     words = sys.argv[1:] if args is None else args
     try:
         if isinstance(words, list) and words and words[0] in VERBS:
-            VERBS[words[0]](words[1:])
-            sys.stdout.flush()
+            with any_characters():
+                VERBS[words[0]](words[1:])
+                sys.stdout.flush()
             return
         CLI(
             LightningModule,

@@ -60,6 +60,20 @@ def test_interpolation_is_the_solution_of_the_system(size: tuple[int, ...], shar
         torch.testing.assert_close(interpolate(x[n : n + 1], removed[n : n + 1])[0], result[n], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1, 1e30])
+def test_a_few_bright_pixels_of_a_dark_image(scale: float) -> None:
+    """The largest deviation is many standard deviations; squares of the very small and large ones leave the range."""
+    size = (40, 36)
+    generator = torch.Generator().manual_seed(5)
+    x = 1 + 0.01 * torch.randn(2, 1, *size, generator=generator)
+    x[:, :, 20, 7] = 1000
+    removed = torch.rand(2, *size, generator=generator) < 0.6
+    removed[:, 20, 7] = False
+    expected = torch.stack([solved(*pair) for pair in zip(x, removed, strict=True)])
+    error = (interpolate(scale * x, removed).double() / scale - expected).abs().flatten(1).amax(dim=1)
+    assert bool((error < 5e-4 * x.flatten(1).std(dim=1)).all())
+
+
 @pytest.mark.parametrize("shape", [(20, 25), (48, 40)])
 def test_interpolation_is_road_s(shape: tuple[int, int]) -> None:
     x, removed = images(3, size=shape), holes(shape, 0.7)
@@ -79,6 +93,15 @@ def test_large_holes_of_large_images() -> None:
     removed[:, 1:-1, 1:-1] = True
     found = interpolate(ramp.expand(1, 2, -1, -1), removed)[0]
     assert bool(((found - ramp).abs() < 1e-3 * ramp.std()).all())
+
+
+@pytest.mark.parametrize("size", [(400,), (150, 170), (24, 20, 30)])
+def test_one_known_pixel_is_the_whole_image(size: tuple[int, ...]) -> None:
+    x, removed = images(1, size=size), torch.ones(1, *size, dtype=torch.bool)
+    place = tuple(length // 3 for length in size)
+    removed[(0, *place)] = False
+    error = interpolate(x, removed) - x[(0, slice(None), *place)].view(1, -1, *[1] * len(size))
+    assert bool((error.abs().flatten(2).amax(dim=2) < 5e-4 * x.flatten(2).std(dim=2)).all())
 
 
 def test_nothing_of_a_removed_pixel_is_used() -> None:

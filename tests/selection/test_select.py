@@ -78,7 +78,8 @@ def test_on_a_terminal_that_knows_ascii_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     main(["select", str(run)])
     sys.stdout.flush()
-    assert "?bung epoch 1" in sys.stdout.buffer.getvalue().decode("ascii")
+    assert r"\xfcbung epoch 1" in sys.stdout.buffer.getvalue().decode("ascii")
+    assert sys.stdout.errors == "strict"
 
 
 @pytest.mark.parametrize(

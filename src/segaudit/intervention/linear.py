@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: Largest change that a last step would still make, over the largest deviation of a known pixel from the image's mean.
-_TOLERANCE = 1e-4
+#: Largest change that a last step would still make, in units of the image's standard deviation.
+_TOLERANCE = 2e-4
 #: Conjugate gradients need about ten steps, whatever the image's size; this many are never reached in practice.
 _MOST_STEPS = 200
 #: Damping of Jacobi's method: keeps it convergent where an image is one pixel wide.
@@ -21,7 +21,7 @@ def interpolate(images: Tensor, unknown: Tensor) -> Tensor:
     neighbour's weight halves with each further axis along which it lies off: 1/2 and 1/2 in one.
 
     Conjugate gradients with a multigrid cycle as preconditioner, on the images' device. The result is within 1e-3 of the
-    exact one, in units of the image's standard deviation. Each channel of each image stops on its own.
+    exact one, in units of a channel's standard deviation. Each channel of each image stops on its own.
 
     Args:
         images: ``(M, channels, *S)``.
@@ -33,9 +33,12 @@ def interpolate(images: Tensor, unknown: Tensor) -> Tensor:
     hidden = unknown[:, None]
     mean = values.mean(axes, keepdim=True)
     known = torch.where(hidden, 0, values - mean)
-    right = _spread(known).masked_fill_(~hidden, 0)
-    solution = _solve(_levels(hidden.to(values)), right, known.abs().amax(axes, keepdim=True))
-    return torch.where(hidden, (mean + solution).to(images), images)
+    largest = known.abs().amax(axes, keepdim=True)
+    unit = largest.where(largest > 0, 1)  # squares of very small or large deviations would be 0 or infinite
+    spread = (values / unit).std(axes, correction=0, keepdim=True)
+    right = _spread(known / unit).masked_fill_(~hidden, 0)
+    solution = _solve(_levels(hidden.to(values)), right, _TOLERANCE * spread)
+    return torch.where(hidden, (mean + unit * solution).to(images), images)
 
 
 class _Level(NamedTuple):
@@ -88,7 +91,7 @@ def _levels(hidden: Tensor) -> list[_Level]:
                 part = (even + odd) / 2
 
 
-def _solve(levels: list[_Level], right: Tensor, scale: Tensor) -> Tensor:
+def _solve(levels: list[_Level], right: Tensor, tolerance: Tensor) -> Tensor:
     """Solution of the finest grid's equations, one system a channel of an image."""
     axes = tuple(range(2, right.ndim))
     solution, residual = torch.zeros_like(right), right
@@ -96,7 +99,7 @@ def _solve(levels: list[_Level], right: Tensor, scale: Tensor) -> Tensor:
     direction, decrease = step, (residual * step).sum(axes, keepdim=True)
     for _ in range(_MOST_STEPS):
         # A cycle's correction is about the error that is left.
-        open_ = step.abs().amax(axes, keepdim=True) > _TOLERANCE * scale
+        open_ = step.abs().amax(axes, keepdim=True) > tolerance
         if not bool(open_.any()):
             break
         image = (levels[0].diagonal * direction).addcmul_(levels[0].part, _spread(direction), value=-1)
