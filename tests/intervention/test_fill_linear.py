@@ -101,7 +101,7 @@ def test_one_known_pixel_is_the_whole_image(size: tuple[int, ...]) -> None:
     place = tuple(length // 3 for length in size)
     removed[(0, *place)] = False
     error = interpolate(x, removed) - x[(0, slice(None), *place)].view(1, -1, *[1] * len(size))
-    assert bool((error.abs().flatten(2).amax(dim=2) < 5e-4 * x.flatten(2).std(dim=2)).all())
+    assert bool((error.abs().flatten(2).amax(dim=2) < 1e-3 * x.flatten(2).std(dim=2)).all())
 
 
 def test_nothing_of_a_removed_pixel_is_used() -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: Largest change that a last step would still make, in units of the image's standard deviation.
+#: Largest change that a last step would still make, in units of the channel's, or its known pixels', standard deviation.
 _TOLERANCE = 2e-4
 #: Conjugate gradients need about ten steps, whatever the image's size; this many are never reached in practice.
 _MOST_STEPS = 200
@@ -35,9 +35,12 @@ def interpolate(images: Tensor, unknown: Tensor) -> Tensor:
     known = torch.where(hidden, 0, values - mean)
     largest = known.abs().amax(axes, keepdim=True)
     unit = largest.where(largest > 0, 1)  # squares of very small or large deviations would be 0 or infinite
-    spread = (values / unit).std(axes, correction=0, keepdim=True)
-    right = _spread(known / unit).masked_fill_(~hidden, 0)
-    solution = _solve(_levels(hidden.to(values)), right, _TOLERANCE * spread)
+    known = known / unit
+    everywhere = (values / unit).std(axes, correction=0, keepdim=True)
+    seen = (known.square().sum(axes, keepdim=True) / (~hidden).sum(axes, keepdim=True).clamp_min(1)).sqrt()
+    # What is hidden must not make the known pixels' interpolation coarser.
+    tolerance = _TOLERANCE * torch.minimum(everywhere, seen)
+    solution = _solve(_levels(hidden.to(values)), _spread(known).masked_fill_(~hidden, 0), tolerance)
     return torch.where(hidden, (mean + unit * solution).to(images), images)
 
 
