@@ -119,6 +119,29 @@ def figures(contender: str, points: int = 0, precision: str = "32-true") -> Figu
         return Figures(seconds, peak, torch.load(file.name, weights_only=True))
 
 
+class Outcome(NamedTuple):
+    """Of two contenders, ours and the peer's."""
+
+    ours: Figures
+    theirs: Figures
+
+    @property
+    def ratio(self) -> float:
+        """Of the seconds, the peer's over ours."""
+        return self.theirs.seconds / self.ours.seconds
+
+    @property
+    def cells(self) -> str:
+        """Of a table: seconds, their ratio, peak memory."""
+        mine, theirs = self
+        seconds = f"{mine.seconds:.3g}, {theirs.seconds:.3g}"
+        return f"{seconds} | **{self.ratio:.1f}** | {mine.peak:.0f}, {theirs.peak:.0f} |"
+
+    def plain(self) -> dict[str, Any]:
+        """What the JSON has of it."""
+        return {"ratio": self.ratio, "ours": self.ours[:2], "theirs": self.theirs[:2]}
+
+
 def write(path: str | None, found: Any) -> None:
     if path:
         Path(path).write_text(json.dumps(found, indent=1))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from contest import PRECISIONS, Batch, Contender, contend, figures, parser, write
+from contest import PRECISIONS, Batch, Contender, Outcome, contend, figures, parser, write
 from curves import along, area, exact
 from torch import Tensor, nn
 
@@ -199,7 +199,7 @@ def main() -> None:
         print(f"{way}, {kind}: {number} points ({near})")
     found: dict[str, Any] = {"targets": len(batch.targets), "within": shares, "contests": []}
     del batch
-    print("| what | points, ours and theirs | our precision | seconds, ours and theirs | ratio | asked | peak memory, MiB |")
+    print("| what | points, ours and theirs | our precision | asked | seconds, ours and theirs | ratio | peak memory, MiB |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for what, (ours, peer, asked) in CONTESTS.items():
         kind = "both" if peer == "torch_cam" else "deletion"
@@ -207,16 +207,10 @@ def main() -> None:
         theirs = figures(peer, their)
         for precision in PRECISIONS:
             our = points[precision, kind] or PLACED[-1]
-            mine = figures(ours, our, precision)
-            ratio = theirs.seconds / mine.seconds
+            outcome = Outcome(figures(ours, our, precision), theirs)
             both = "" if "ROAD" in what else f"{our}, {their}"
-            pair = {"ours": (mine.seconds, mine.peak), "theirs": (theirs.seconds, theirs.peak)}
-            found["contests"].append({"what": what, "precision": precision, "ratio": ratio} | pair)
-            print(
-                f"| {what}, {peer} | {both} | {precision} | {mine.seconds:.2f}, {theirs.seconds:.2f} | "
-                f"**{ratio:.1f}** | {asked:.0f} | {mine.peak:.0f}, {theirs.peak:.0f} |",
-                flush=True,
-            )
+            found["contests"].append({"what": what, "precision": precision} | outcome.plain())
+            print(f"| {what}, {peer} | {both} | {precision} | {asked:.0f} | {outcome.cells}", flush=True)
     write(arguments.json, found)
     return None
 

@@ -3,8 +3,9 @@
     python benchmarks/same.py --root <CamVid> [--network unet] [--images 8] [--per-image 3] [--threads 2] [--json FILE]
 
 Same model, images, targets, maps, fills, sets of regions and noise; single precision. Each contender in a process of its
-own, once to warm up and `--rounds` times with a clock. A peer gets all targets as one batch, and as many images in a pass as
-we have, where it can be told. "Differ by" is the largest difference over the largest value.
+own, once to warm up and `--rounds` times with a clock. A peer gets all targets as one batch. captum has as many images in a
+pass of effects as we have, and more in one of infidelity, in each of which it repeats the unperturbed images. "Differ by" is
+the largest difference over the largest value.
 """
 
 from collections.abc import Iterator
@@ -12,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from contest import Batch, Contender, contend, figures, parser, write
+from contest import Batch, Contender, Outcome, contend, figures, parser, write
 from torch import Tensor
 
 from segaudit.attribution import Saliency, SegGradCAM, attribution_context
 from segaudit.attribution.layer import layer_of
 from segaudit.functional import infidelity, max_sensitivity, relevance_mass
 from segaudit.intervention import GaussianNoise, SuperpixelRegions
-from segaudit.intervention.subset import Subsets, random_subsets, subset_effects, subset_sums
+from segaudit.intervention.subset import random_subsets, subset_effects, subset_sums
 from segaudit.target import target_logit
 
 #: Most images in a pass; for both as many as make whole rounds of the targets.
@@ -75,7 +76,7 @@ def captum_infidelity(batch: Batch, _: int) -> Tensor:
     from captum.metrics import infidelity as peer
 
     with torch.no_grad():
-        sets = _sets(batch)
+        sets = random_subsets(batch.probe(MOST))
         draws, turn = len(sets.size), 0
         number = torch.arange(len(batch.targets))
 
@@ -192,10 +193,6 @@ def _scores(batch: Batch, images: Tensor, target: Tensor | None = None) -> Tenso
     return (chosen.flatten(1) * region).sum(dim=1) / region.sum(dim=1)
 
 
-def _sets(batch: Batch) -> Subsets:
-    return random_subsets(batch.probe(MOST))
-
-
 def _noises() -> Iterator[GaussianNoise]:
     return (GaussianNoise(NOISE, seed) for seed in range(VERSIONS))
 
@@ -211,16 +208,11 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     found = []
     for what, (ours, peer) in CONTESTS.items():
-        theirs, mine = figures(peer), figures(ours)
-        apart = float((mine.result - theirs.result).abs().max() / theirs.result.abs().max())
-        ratio = theirs.seconds / mine.seconds
-        pair = {"ours": (mine.seconds, mine.peak), "theirs": (theirs.seconds, theirs.peak)}
-        found.append({"what": what, "apart": apart, "ratio": ratio} | pair)
-        print(
-            f"| {what} | {apart:.0e} | {mine.seconds:.3g}, {theirs.seconds:.3g} | **{ratio:.1f}** | "
-            f"{mine.peak:.0f}, {theirs.peak:.0f} |",
-            flush=True,
-        )
+        outcome = Outcome(figures(ours), figures(peer))
+        mine, theirs = outcome.ours.result, outcome.theirs.result
+        apart = float((mine - theirs).abs().max() / theirs.abs().max())
+        found.append({"what": what, "apart": apart} | outcome.plain())
+        print(f"| {what} | {apart:.0e} | {outcome.cells}", flush=True)
     write(arguments.json, found)
     return None
 

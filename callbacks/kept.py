@@ -1,6 +1,5 @@
 """What an audit of an epoch leaves in the run folder."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from PIL import Image
 from segaudit.files import whole
 
 
-def keep(trainer: Trainer, folder: Path, rows: Sequence[dict[str, Any]], picture: np.ndarray[Any, Any] | None) -> None:
+def keep(trainer: Trainer, folder: Path, rows: list[dict[str, Any]], picture: np.ndarray[Any, Any] | None) -> None:
     """Write records (Parquet) and a picture (PNG), named after the loop, the epoch and the step; whole or not at all.
 
     Args:
@@ -28,7 +27,7 @@ def keep(trainer: Trainer, folder: Path, rows: Sequence[dict[str, Any]], picture
     stem = folder / f"{stage}epoch={trainer.current_epoch:03d}-step={trainer.global_step:06d}"
     if rows:
         with whole(Path(f"{stem}.parquet")) as draft:
-            pq.write_table(pa.Table.from_pylist(list(rows)), draft)
+            pq.write_table(pa.Table.from_pylist(rows), draft)
     if picture is not None:
         with whole(Path(f"{stem}.png")) as draft:
             Image.fromarray(picture).save(draft, format="PNG")
