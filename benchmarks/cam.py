@@ -20,9 +20,10 @@ from torch import Tensor
 
 from segaudit.attribution import Explainer, GradCAMPlusPlus, HiResCAM, LayerCAM, SegGradCAM, attribution_context
 from segaudit.attribution.layer import find_layer
-from segaudit.intervention import Intervention, Probe
-from segaudit.intervention.bill import now
-from segaudit.target import Targets
+from segaudit.forwards import Probe
+from segaudit.forwards.cost import now
+from segaudit.forwards.target import Targets
+from segaudit.intervention import Intervention
 
 PAIRS: dict[str, type[Explainer]] = {
     "GradCAM": SegGradCAM,

@@ -17,10 +17,11 @@ from models import NETWORKS, batches, datamodule, trained
 from torch import Tensor
 
 from segaudit.attribution import Random, Saliency, SegGradCAM, attribution_context
+from segaudit.forwards import Probe
+from segaudit.forwards.batching import Precision
+from segaudit.forwards.target import TargetSelector
 from segaudit.functional.faithfulness import MAX_RESIDUAL
-from segaudit.intervention import Intervention, Probe, Regions
-from segaudit.intervention.room import Precision
-from segaudit.target import TargetSelector
+from segaudit.intervention import Intervention, Regions
 
 #: What contenders import, all of it before the memory is measured.
 PEERS = ("captum.attr", "captum.metrics", "pytorch_grad_cam.metrics.road", "quantus", "torchcam.metrics")
@@ -40,7 +41,7 @@ class Batch:
         with attribution_context(self.model):
             self.targets = TargetSelector(min_area=0.02, max_per_image=arguments.per_image)(self.model(self.images).detach())
             probe = self.probe(32)
-            keep = (probe.score > 0.3) & (probe.filled_score <= MAX_RESIDUAL * probe.score)
+            keep = (probe.confidence > 0.3) & (probe.filled_confidence <= MAX_RESIDUAL * probe.confidence)
             self.targets = self.targets[keep.nonzero()[:, 0]]
             probe = self.probe(32)
             self.kinds = torch.stack([explainer.explain(probe) for explainer in (Saliency(), SegGradCAM(), Random())])

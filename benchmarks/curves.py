@@ -15,12 +15,13 @@ from models import NETWORKS, batches, datamodule, trained
 from torch import Tensor
 
 from segaudit.attribution import Explainer, Random, Saliency, SegGradCAM, attribution_context
+from segaudit.forwards import Probe
+from segaudit.forwards.curve import Curve, spaced
+from segaudit.forwards.rank import pixel_ranks
+from segaudit.forwards.target import TargetSelector
 from segaudit.functional import curve_error, deletion_auc, insertion_auc
-from segaudit.intervention import Intervention, Probe
-from segaudit.intervention.curve import Curve, spaced
-from segaudit.intervention.rank import pixel_ranks
+from segaudit.intervention import Intervention
 from segaudit.statistics import spearman
-from segaudit.target import TargetSelector
 
 EXPLAINERS: dict[str, Explainer] = {"saliency": Saliency(), "seg_grad_cam": SegGradCAM(), "random": Random()}
 POINTS = (8, 12, 16)
@@ -50,7 +51,7 @@ def main() -> None:
                 for points in POINTS:
                     placed = [probe.deletion_curve(maps, points), probe.insertion_curve(maps, points)]
                     errors.setdefault(("placed", points), []).append(apart(placed, dense))
-                    found_errors = curve_error(placed[0].error, placed[1].error, probe.score, probe.filled_score)
+                    found_errors = curve_error(placed[0].error, placed[1].error, probe.confidence, probe.filled_confidence)
                     estimates.setdefault(points, []).append(found_errors)
                     pixels = maps[0].numel()
                     for way, counts in (("quadratic", spaced(points, pixels, 2)), ("even", spaced(points, pixels, 1))):
@@ -92,7 +93,7 @@ def exact(probe: Probe, maps: Tensor, insert: bool) -> Curve:
     """The curve at 200 even steps."""
     rank, pixels = pixel_ranks(maps), maps[0].numel()
     counts = spaced(REFERENCE - 1, pixels, 1).tolist()
-    scores = [probe.score_without(rank >= count if insert else rank < count) for count in counts]
+    scores = [probe.confidence_without(rank >= count if insert else rank < count) for count in counts]
     values = torch.stack(scores, dim=1) / probe.reference[:, None]
     return Curve(values, torch.tensor(counts).double().expand(len(values), -1) / pixels, torch.zeros(len(values)))
 

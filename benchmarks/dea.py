@@ -46,10 +46,11 @@ from segaudit.attribution import (
     attribution_context,
 )
 from segaudit.attribution.fusion import equal_mass, fuse, short_gap
+from segaudit.forwards import Probe
+from segaudit.forwards.target import Targets, TargetSelector
 from segaudit.functional import deletion_auc, insertion_auc
-from segaudit.intervention import Fill, Intervention, NoiseFill, Probe, SuperpixelRegions
+from segaudit.intervention import Fill, Intervention, NoiseFill, SuperpixelRegions
 from segaudit.statistics import interval
-from segaudit.target import Targets, TargetSelector
 
 SOURCES: dict[str, Explainer] = {
     "saliency": Saliency(),
@@ -170,7 +171,7 @@ def scored_targets(model: nn.Module, batch: dict[str, Tensor], data: str) -> tup
     with torch.no_grad():
         every = selector(model(images))
         probe = probe_of(model, images, every)
-        usable = every[(probe.score >= 0.05) & (probe.filled_score <= 0.5 * probe.score)]
+        usable = every[(probe.confidence >= 0.05) & (probe.filled_confidence <= 0.5 * probe.confidence)]
     # Largest first, then the first of each image.
     order = usable.area.argsort(descending=True, stable=True)
     order = order[usable.image_index[order].argsort(stable=True)]
@@ -187,7 +188,7 @@ def all_maps(probe: Probe, ablate: bool) -> dict[str, tuple[Tensor, Tensor, Tens
     by_scale: dict[int, tuple[Tensor, Tensor]] = {}
     for scale in sorted({scale for pair in PAIRS for scales in pair for scale in scales}):
         one = probe_of(probe.model, probe.images, probe.targets, [scale])
-        ((labels, effects),) = one.scale_effects()
+        ((labels, effects),) = one.partition_effects()
         by_scale[scale] = effects, torch.tensor([float(len(row.unique())) for row in labels])
 
     def swept(scales: Sequence[int]) -> tuple[Tensor, Tensor]:

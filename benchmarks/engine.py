@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from segaudit import Auditor, Intervention, TargetSelector
+from segaudit.forwards.cost import now
 from segaudit.intervention import SuperpixelRegions
-from segaudit.intervention.bill import now
 
 
 class Timed(nn.Module):

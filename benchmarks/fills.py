@@ -23,7 +23,9 @@ from models import NETWORKS, batches, datamodule, trained
 from torch import Tensor
 
 from segaudit import TargetSelector
-from segaudit.functional.faithfulness import MAX_RESIDUAL, MIN_SCORE
+from segaudit.forwards.probe import forward
+from segaudit.forwards.target import target_confidence
+from segaudit.functional.faithfulness import MAX_RESIDUAL, MIN_CONFIDENCE
 from segaudit.intervention import (
     BlurFill,
     ConstantFill,
@@ -35,8 +37,6 @@ from segaudit.intervention import (
     RangeFill,
     ShuffleFill,
 )
-from segaudit.intervention.probe import forward
-from segaudit.target import target_score
 
 FILLS: dict[str, Fill] = {
     "constant 0": ConstantFill(),
@@ -72,10 +72,10 @@ def residuals(name: str, arguments: argparse.Namespace) -> tuple[Tensor, Tensor]
             break
         logits = forward(model, images, 8)
         targets = selector(logits)
-        score = target_score(logits[targets.image_index], targets)
-        targets, score = targets[score >= MIN_SCORE], score[score >= MIN_SCORE]
+        score = target_confidence(logits[targets.image_index], targets)
+        targets, score = targets[score >= MIN_CONFIDENCE], score[score >= MIN_CONFIDENCE]
         filled = [forward(model, fill(images), 8)[targets.image_index] for fill in FILLS.values()]
-        found.append(torch.stack([target_score(one, targets) for one in filled]) / score)
+        found.append(torch.stack([target_confidence(one, targets) for one in filled]) / score)
         classes.append(targets.class_index)
         seen += len(images)
     return torch.cat(found, dim=1), torch.cat(classes)

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from segaudit import Auditor, Intervention, TargetSelector
+from segaudit.forwards.cost import now
 from segaudit.intervention import GridRegions
-from segaudit.intervention.bill import now
 
-USUAL = {"targets": 8, "points": 16, "side": 96, "regions": 24, "classes": 4}
+DEFAULT_BATCH = {"targets": 8, "points": 16, "side": 96, "regions": 24, "classes": 4}
 VARIED = {
     "targets": (4, 8, 16, 32),
     "points": (8, 16, 32, 64),
@@ -34,7 +34,7 @@ VARIED = {
 
 def measure(rounds: int, device: str, **setting: int) -> dict[str, float]:
     """Seconds and passes of an audit of one batch, the least of some rounds; those of as many bare forwards."""
-    value = USUAL | setting
+    value = DEFAULT_BATCH | setting
     torch.manual_seed(0)
     network = smp.Unet(
         "resnet18", encoder_weights=None, encoder_depth=3, decoder_channels=(64, 32, 16), classes=value["classes"]

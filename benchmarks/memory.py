@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from segaudit.callbacks import AttributionAudit
-from segaudit.task import SegmentationTask
-from segaudit.trainer import Trainer
+from segaudit.training.task import SegmentationTask
+from segaudit.training.trainer import Trainer
 
 NETWORKS: dict[str, Any] = {
     "unet": lambda: smp.Unet("resnet18", encoder_weights=None, classes=11),

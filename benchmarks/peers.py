@@ -21,9 +21,9 @@ from curves import along, area, exact
 from torch import Tensor, nn
 
 from segaudit.attribution import attribution_context
-from segaudit.intervention.curve import spaced
-from segaudit.intervention.imputation import road_curves
-from segaudit.target import Targets
+from segaudit.evidence.imputation import road_curves
+from segaudit.forwards.curve import spaced
+from segaudit.forwards.target import Targets
 
 PLACED = (6, 8, 9, 10, 12, 14, 16, 20)
 EVEN = (8, 10, 12, 14, 16, 18, 20, 22, 25, 28, 32, 36, 40, 50, 64, 80, 100)

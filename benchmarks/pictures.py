@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from segaudit.attribution import DEA, AttentionRollout, Edges, IntegratedGradients, Oracle, attribution_context
 from segaudit.attribution.base import Explainer
 from segaudit.attribution.catalogue import catalogue
-from segaudit.intervention import Intervention, Probe, SuperpixelRegions
-from segaudit.target import Targets, TargetSelector
+from segaudit.forwards import Probe
+from segaudit.forwards.target import Targets, TargetSelector
+from segaudit.intervention import Intervention, SuperpixelRegions
 
 CAR = 8
 INTERVENTION = Intervention(regions=SuperpixelRegions([24, 64, 140]), max_batch=32)

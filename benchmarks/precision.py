@@ -17,7 +17,7 @@ from torch import Tensor
 
 from segaudit import Auditor, Intervention, TargetSelector
 from segaudit.attribution import attribution_context
-from segaudit.intervention.room import Precision
+from segaudit.forwards.batching import Precision
 from segaudit.statistics import spearman
 
 COSTS = ("seconds", "forwards")

@@ -32,8 +32,8 @@ from segaudit import Auditor, Intervention, ReliancePenalty
 from segaudit.attribution import TargetMask
 from segaudit.data import ShortcutScenes
 from segaudit.intervention import ConstantFill
-from segaudit.task import SegmentationTask
-from segaudit.trainer import Trainer
+from segaudit.training.task import SegmentationTask
+from segaudit.training.trainer import Trainer
 
 #: The cheats, named as in benchmarks/validity.py: how often labels followed the tag, batches, seed.
 STARTS = ("f1.0_n448_seed0", "f1.0_n448_seed1", "f0.85_n448_seed0")

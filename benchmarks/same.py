@@ -18,10 +18,10 @@ from torch import Tensor
 
 from segaudit.attribution import Saliency, SegGradCAM, attribution_context
 from segaudit.attribution.layer import layer_of
+from segaudit.evidence.subsets import random_subsets, subset_effects, subset_sums
+from segaudit.forwards.target import target_logit
 from segaudit.functional import infidelity, max_sensitivity, relevance_mass
 from segaudit.intervention import GaussianNoise, SuperpixelRegions
-from segaudit.intervention.subset import random_subsets, subset_effects, subset_sums
-from segaudit.target import target_logit
 
 #: Most images in a pass; for both as many as make whole rounds of the targets.
 MOST = 32
@@ -45,7 +45,7 @@ CONTESTS = {
 def ours_effects(batch: Batch, _: int) -> Tensor:
     with attribution_context(batch.model):
         probe = batch.probe(_most(batch), regions=REGIONS)
-        return probe.effect_map() * probe.score.view(-1, 1, 1)  # captum's are in units of S
+        return probe.effect_map() * probe.confidence.view(-1, 1, 1)  # captum's are in units of S
 
 
 def captum_ablation(batch: Batch, _: int) -> Tensor:
@@ -69,7 +69,7 @@ def ours_infidelity(batch: Batch, _: int) -> Tensor:
         effects, sums = subset_effects(probe, sets), subset_sums(batch.maps, sets, batch.targets)
         # captum's is in units of S squared, and does not mind the sign.
         least = torch.minimum(infidelity(sums, effects), infidelity(-sums, effects))
-        return least * effects.double().square().mean(dim=1) * probe.score.double().square()
+        return least * effects.double().square().mean(dim=1) * probe.confidence.double().square()
 
 
 def captum_infidelity(batch: Batch, _: int) -> Tensor:

@@ -27,8 +27,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from segaudit.data import ShortcutScenes
 from segaudit.selection import Candidate, Constrained, SelectionRule, Tolerant, Weighted, chosen, read_candidates
 from segaudit.statistics import interval
-from segaudit.task import pooled_iou
-from segaudit.weights import load_weights
+from segaudit.training.task import pooled_iou
+from segaudit.training.weights import load_weights
 
 CONFIG = Path(__file__).parents[1] / "configs" / "selection.yaml"
 HUE = {

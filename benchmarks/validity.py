@@ -33,10 +33,10 @@ from torch import Tensor, nn
 from segaudit import Auditor, Intervention
 from segaudit.attribution import DEA, Explainer, IntegratedGradients, Random, RegionEffects, Saliency, SegGradCAM, TargetMask
 from segaudit.data import ShortcutScenes
+from segaudit.forwards.target import TargetSelector
 from segaudit.intervention import ConstantFill, Fill, MeanFill, NoiseFill, SuperpixelRegions
 from segaudit.metrics.catalogue import catalogue
 from segaudit.statistics import Association, auroc, spearman
-from segaudit.target import TargetSelector
 from segaudit.validity import explainer_agreement, reliance, score_agreement, validity
 
 #: How many training scenes there are.

@@ -10,6 +10,6 @@ from segaudit.callbacks.audit import AttributionAudit
 from segaudit.callbacks.checkpoint import AuditCheckpoint
 from segaudit.callbacks.objective import SweepObjective
 from segaudit.callbacks.prediction import MaskWriter
-from segaudit.sample import Sample
+from segaudit.forwards.batch import Sample
 
 __all__ = ["AttributionAudit", "AuditAlarm", "AuditCheckpoint", "MaskWriter", "Sample", "SweepObjective"]

@@ -9,7 +9,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from segaudit.callbacks.audit import AttributionAudit
-from segaudit.callbacks.measured import audits, measured
+from segaudit.callbacks.lightning_internals import state_key
+from segaudit.callbacks.logged import audits, logged_values
 from segaudit.selection.candidate import higher_is_better
 from segaudit.statistics import compare
 
@@ -68,7 +69,7 @@ class AuditAlarm(Callback):
     @property
     def state_key(self) -> str:
         """Tells two alarms in one Trainer apart."""
-        return self._generate_state_key(prefix=self.prefix, explainer=self.explainer)
+        return state_key(self, prefix=self.prefix, explainer=self.explainer)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse to watch what is not audited."""
@@ -89,7 +90,7 @@ class AuditAlarm(Callback):
         if audit is None or audit.audited_at != trainer.global_step or self._seen == trainer.global_step:
             return
         self._seen = trainer.global_step
-        accuracy = measured(trainer, [self.accuracy], "AuditAlarm")[self.accuracy]
+        accuracy = logged_values(trainer, [self.accuracy], "AuditAlarm")[self.accuracy]
         wrong = {score: text for score in self.scores if (text := self._worse(score, audit.records, accuracy, trainer))}
         similar = audit.values.get(f"{self.explainer}/randomisation_full")
         if similar is not None and float(similar) > self.randomisation_limit:

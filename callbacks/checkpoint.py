@@ -7,22 +7,21 @@ from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Any
-from weakref import proxy
 
 import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from segaudit.callbacks.measured import audits, measured
-from segaudit.callbacks.panels import log_checkpoint
+from segaudit.callbacks.lightning_internals import CheckpointFiles, state_key, wandb_wants_checkpoints
+from segaudit.callbacks.logged import audits, logged_values
+from segaudit.callbacks.loggers import log_checkpoint
 from segaudit.report.terminal import say
 from segaudit.selection import Candidate, SelectionRule, Tolerant, chosen, verdict, write_selection
 
 
-class AuditCheckpoint(ModelCheckpoint):
+class AuditCheckpoint(CheckpointFiles):
     """Choose checkpoints by accuracy and by explanation together.
 
     A validation counts if everything the rule looks at was measured then: an epoch that was not audited is no candidate,
@@ -78,7 +77,7 @@ class AuditCheckpoint(ModelCheckpoint):
     @property
     def state_key(self) -> str:
         """Tells two rules in one Trainer apart; a run that goes on under another rule starts with no candidates."""
-        return self._generate_state_key(rule=repr(self.rule))
+        return state_key(self, rule=repr(self.rule))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a rule on what nobody audits."""
@@ -103,12 +102,12 @@ class AuditCheckpoint(ModelCheckpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Consider the model, where Lightning would save it now."""
         self._validated = True
-        if not self._should_save_on_train_epoch_end(trainer):
+        if not self.saves_at_train_epoch_end(trainer):
             self._consider(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Consider the model, where Lightning would save it now."""
-        if self._should_save_on_train_epoch_end(trainer):
+        if self.saves_at_train_epoch_end(trainer):
             self._consider(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -137,7 +136,7 @@ class AuditCheckpoint(ModelCheckpoint):
         """Take up the candidates; one whose file is gone can no longer be chosen."""
         self.candidates = [Candidate(**one) for one in state_dict["candidates"]]
         for one in self.candidates:
-            if one.path and not self._fs.exists(one.path):
+            if one.path and not self.exists(one.path):
                 one.path = ""
         self.best_model_path = state_dict["best_model_path"]
         if state_dict["dirpath"] == str(self.dirpath):
@@ -155,9 +154,9 @@ class AuditCheckpoint(ModelCheckpoint):
         validated, self._validated = self._validated, False
         if trainer.fast_dev_run or trainer.state.fn != "fit" or trainer.sanity_checking or not validated:  # type: ignore[attr-defined]
             return
-        logged = self._monitor_candidates(trainer)
+        logged = self.logged(trainer)
         values = trainer.strategy.broadcast(
-            measured(trainer, self.rule.keys, "AuditCheckpoint's rule")
+            logged_values(trainer, self.rule.keys, "AuditCheckpoint's rule")
         )  # all ranks must decide alike
         path = self.format_checkpoint_name(logged)
         if values:
@@ -173,25 +172,18 @@ class AuditCheckpoint(ModelCheckpoint):
         best = chosen(ranked)
         self.best_model_path = best.candidate.path if best else ""
         if values and self.candidates[-1].path:
-            self._save_checkpoint(trainer, path)
-        self._save_last_checkpoint(trainer, logged)
+            self.write(trainer, path, self._log_to)
+        self.write_last(trainer, logged)
         if trainer.is_global_zero:
             write_selection(Path(str(self.dirpath)), self.rule, ranked)
         # Files go last: whatever a kill leaves behind, all that last.ckpt names are there.
         for file in old:
-            if file != path and self._should_remove_checkpoint(trainer, file, path):
-                self._remove_checkpoint(trainer, file)
+            self.remove(trainer, file, path)
 
-    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        # As ModelCheckpoint does, but a logger gets the scores with the file before it would take the file alone.
-        trainer.save_checkpoint(filepath, self.save_weights_only)
-        self._last_global_step_saved = trainer.global_step
-        self._last_checkpoint_saved = filepath
-        if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                if isinstance(logger, WandbLogger) and logger._log_model == "all":
-                    self._log_checkpoints([logger], filepath)
-                logger.after_save_checkpoint(proxy(self))
+    def _log_to(self, logger: Logger, path: str) -> None:
+        """Give a logger the scores with the file, where it wants every file."""
+        if isinstance(logger, WandbLogger) and wandb_wants_checkpoints(logger) == "all":
+            self._log_checkpoints([logger], path)
 
     def _log_checkpoints(self, loggers: Sequence[Logger], path: str = "") -> None:
         """Log the candidate at ``path``, or all whose files are there, where a logger's ``log_model`` asks for that."""

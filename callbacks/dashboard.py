@@ -10,11 +10,12 @@ import numpy as np
 from lightning.pytorch.loggers import Logger, WandbLogger
 from torch import Tensor
 
-from segaudit.callbacks.panels import Masks, log_charts, log_picture, log_pictures, log_table
+from segaudit.callbacks.lightning_internals import wandb_key, wandb_step
+from segaudit.callbacks.loggers import Masks, log_charts, log_picture, log_pictures, log_table
+from segaudit.records.summary import class_name
 from segaudit.report.curves import KINDS
 from segaudit.report.picture import Panel, Picture, draw_image, draw_maps
 from segaudit.report.plots import draw_curves, draw_tradeoff
-from segaudit.report.summary import class_name
 from segaudit.selection import Candidate, Pareto
 
 #: Targets in the table, of which those that are drawn come first.
@@ -71,10 +72,10 @@ def define_directions(loggers: Sequence[Logger], directions: Mapping[str, bool |
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            axis = "global_step" if logger._wandb_init.get("sync_tensorboard") else "trainer/global_step"
+            axis = wandb_step(logger)
             for key, better in directions.items():
                 logger.experiment.define_metric(
-                    _wandb_key(logger, key), step_metric=axis, step_sync=True, summary=SUMMARY[better]
+                    wandb_key(logger, key), step_metric=axis, step_sync=True, summary=SUMMARY[better]
                 )
 
 
@@ -158,7 +159,7 @@ def _mend_summaries(loggers: Sequence[Logger], epochs: Sequence[Epoch], directio
         best = {"max": max(finite)} if better else {"min": min(finite)}
         for logger in loggers:
             if isinstance(logger, WandbLogger):
-                logger.experiment.summary[_wandb_key(logger, key)] = best | {"last": values[-1]}
+                logger.experiment.summary[wandb_key(logger, key)] = best | {"last": values[-1]}
 
 
 def _masks(panel: Panel, names: Sequence[str]) -> Masks:
@@ -206,7 +207,3 @@ def _tradeoff_chart(rows: Sequence[Mapping[str, Any]], score: str) -> Any:
     columns = ["explainer", "epoch", "val/iou", score, "front"]
     table = wandb.Table(columns=columns, data=[[row[name] for name in columns] for row in rows])
     return wandb.plot.scatter(table, "val/iou", score, title=f"IoU and {score}, a point an audited epoch and explainer")
-
-
-def _wandb_key(logger: WandbLogger, key: str) -> str:
-    return f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}{key}" if logger._prefix else key

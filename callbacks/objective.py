@@ -5,7 +5,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from segaudit.callbacks.measured import measured
+from segaudit.callbacks.lightning_internals import state_key
+from segaudit.callbacks.logged import logged_values
 from segaudit.selection import Candidate, Constrained
 
 
@@ -43,7 +44,7 @@ class SweepObjective(Callback):
     @property
     def state_key(self) -> str:
         """Tells two objectives in one Trainer apart."""
-        return self._generate_state_key(key=self.key)
+        return state_key(self, key=self.key)
 
     def value(self, logged: dict[str, float]) -> float | None:
         """The objective of one epoch; None if a number is missing or not finite."""
@@ -56,7 +57,7 @@ class SweepObjective(Callback):
         """Log it, where the epoch was audited."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        logged = measured(trainer, self.rule.keys, "SweepObjective")
+        logged = logged_values(trainer, self.rule.keys, "SweepObjective")
         if not logged:
             return
         value = self.value(logged)

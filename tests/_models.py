@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segaudit.target import Targets, TargetSelector
+from segaudit.forwards.target import Targets, TargetSelector
 
 torch.set_num_threads(1)
 

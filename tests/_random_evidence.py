@@ -83,9 +83,9 @@ def cases(draw: Any) -> Case:
 
 def _fill_maps(row: dict[str, Tensor], one: str, other: str, g: torch.Generator) -> None:
     """Maps of one kind, perturbed and randomised ones now and then of another; effects vary with them."""
-    for name in sorted(UNITS | {"effect_map", "subset_effect", "region_effect"}):
+    for name in sorted(UNITS | {"effect_map", "subset_effect", "segment_effect"}):
         values = row[name]
-        kind = one if name in ("attribution", "subset_attribution", "region_attribution") else other
+        kind = one if name in ("attribution", "subset_attribution", "segment_attribution") else other
         if "effect" in name:  # at most 1, at least 1 - LARGEST
             kind = "normal" if kind in ("huge", "mixed", "inf", "-inf") else kind
         if name in ("perturbed_attribution", "randomised_attribution") and values.numel():
@@ -118,7 +118,7 @@ def random_map(kind: str, like: Tensor, g: torch.Generator) -> Tensor:
 def _fill_curves(row: dict[str, Tensor], kind: str, g: torch.Generator) -> None:
     """Curves between 1 and a floor of at most 0.5, with anything that probabilities allow between them."""
     floor = {"weak": 0.5 + 0.5 * _rand(g), "extreme": 0.5, "step": 0.0}.get(kind, 0.5 * _rand(g))
-    for name in ("deletion_curve", "insertion_curve", "region_deletion_curve", "road_deletion", "road_retention"):
+    for name in ("deletion_curve", "insertion_curve", "segment_deletion_curve", "road_deletion", "road_retention"):
         values = row[name]
         draws = torch.rand(values.shape, generator=g)
         if kind == "bumpy":
@@ -136,7 +136,7 @@ def _fill_curves(row: dict[str, Tensor], kind: str, g: torch.Generator) -> None:
             values[0], values[-1] = (1, floor) if "deletion" in name else (floor, 1)
         if kind in ("nan", "inf"):
             values[int(torch.randint(len(values), (1,), generator=g))] = float(kind)
-    for name in ("deletion_fractions", "insertion_fractions", "region_deletion_fractions"):
+    for name in ("deletion_fractions", "insertion_fractions", "segment_deletion_fractions"):
         places = row[name]
         places[1:-1] = (places[1:-1] * 4).round() / 4 if _rand(g) < 0.3 else places[1:-1]  # a place may come twice
 
@@ -150,8 +150,8 @@ def _fill_places(row: dict[str, Tensor], kind: str, g: torch.Generator) -> None:
 
 
 def _fill_numbers(row: dict[str, Tensor], kind: str, g: torch.Generator) -> None:
-    row["score"].fill_({"low": 0.04 * _rand(g), "zero": 0.0, "one": 1.0, "nan": NAN}.get(kind, 0.06 + 0.94 * _rand(g)))
-    for name in ("filled_score", "score_without_cue"):
+    row["confidence"].fill_({"low": 0.04 * _rand(g), "zero": 0.0, "one": 1.0, "nan": NAN}.get(kind, 0.06 + 0.94 * _rand(g)))
+    for name in ("filled_confidence", "confidence_without_cue"):
         row[name].fill_(NAN if kind == "nan" and _rand(g) < 0.5 else _rand(g) * (_rand(g) < 0.8))
 
 

@@ -15,8 +15,8 @@ from _models import Net, images
 from _scores import SCORES, evidence, pick
 
 from segaudit.auditor import Auditor
+from segaudit.forwards.target import TargetSelector
 from segaudit.intervention import GridRegions, Intervention
-from segaudit.target import TargetSelector
 
 WORLDS = (1, 2, 3)
 #: How targets and images are shared: about evenly, all but one each to the first rank, none to the first, all to it.

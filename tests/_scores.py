@@ -102,9 +102,13 @@ SCORES: dict[str, Score] = {
         True,
     ),
     "curve_error": Score(
-        M.CurveError, F.curve_error, ("deletion_error", "insertion_error", "score", "filled_score"), slow_curve_error, False
+        M.CurveError,
+        F.curve_error,
+        ("deletion_error", "insertion_error", "confidence", "filled_confidence"),
+        slow_curve_error,
+        False,
     ),
-    "fill_residual": Score(M.FillResidual, F.fill_residual, ("score", "filled_score"), slow_relative, False),
+    "fill_residual": Score(M.FillResidual, F.fill_residual, ("confidence", "filled_confidence"), slow_relative, False),
     "off_target_leakage": Score(M.OffTargetLeakage, F.off_target_leakage, ("attribution", "region"), slow_leakage, False),
     "off_target_leakage_1": Score(
         M.OffTargetLeakage, F.off_target_leakage, ("attribution", "region"), slow_leakage, False, {"tolerance": 1}
@@ -124,7 +128,7 @@ SCORES: dict[str, Score] = {
     "stability_retention": Score(M.StabilityRetention, F.stability_retention, ("kept",), slow_retention, True),
     "cue_mass": Score(M.CueMass, F.cue_mass, ("attribution", "cue"), lambda a, c: slow_share(a, c, c), None),
     "cue_effect": Score(
-        M.CueEffect, F.cue_effect, ("score", "score_without_cue"), lambda s, w: 1 - slow_relative(s, w), None
+        M.CueEffect, F.cue_effect, ("confidence", "confidence_without_cue"), lambda s, w: 1 - slow_relative(s, w), None
     ),
     "seconds": Score(M.Seconds, lambda s: s, ("seconds",), float, False),
     **_scores_faithfulness.ROWS,
@@ -155,9 +159,9 @@ def evidence(n: int, size: tuple[int, ...] = (5, 4), seed: int = 0, awkward: boo
         "insertion_curve": rise,
         "deletion_fractions": fractions[0],
         "insertion_fractions": fractions[1],
-        "score": score,
-        "filled_score": 0.5 * score * rand(n),
-        "score_without_cue": score * rand(n),
+        "confidence": score,
+        "filled_confidence": 0.5 * score * rand(n),
+        "confidence_without_cue": score * rand(n),
         "attribution": ties,
         "perturbed_attribution": ties[:, None] + 0.5 * torch.randn(n, pairs, *size, generator=g),
         "kept": rand(n, pairs) < 0.7,
@@ -184,7 +188,7 @@ def evidence(n: int, size: tuple[int, ...] = (5, 4), seed: int = 0, awkward: boo
         found["attribution"][4] = -found["attribution"][4].abs()  # no positive mass
         found["attribution"][5] = 1.0  # constant
         found["effect_map"][6].flatten()[0] = NAN
-        found["score"][0] = NAN
+        found["confidence"][0] = NAN
         found["seconds"][1] = NAN
         found["deletion_error"][2] = found["insertion_error"][3] = NAN
     return found

@@ -117,7 +117,7 @@ ROWS: dict[str, Score] = {
     "sufficiency": Score(M.Sufficiency, F.sufficiency, INSERTION, slow_sufficiency, False),
     "sufficiency_1": Score(M.Sufficiency, F.sufficiency, INSERTION, slow_sufficiency, False, {"k": 0.6}),
     "monotonicity": Score(M.Monotonicity, F.monotonicity, INSERTION[:1], slow_monotonicity, True),
-    "irof": Score(M.IROF, F.irof, ("region_deletion_curve", "region_deletion_fractions"), slow_irof, True),
+    "irof": Score(M.IROF, F.irof, ("segment_deletion_curve", "segment_deletion_fractions"), slow_irof, True),
     "road": Score(M.ROAD, F.road, ("road_deletion", "road_retention"), slow_road, True),
     "randomisation": Score(M.Randomisation, F.randomisation, RANDOMISED, slow_randomisation, False),
     "randomisation_full": Score(M.RandomisationFull, F.randomisation_full, RANDOMISED, slow_randomisation_full, False),
@@ -141,7 +141,7 @@ UNSCORABLE: list[tuple[str, str, str]] = [
     *[("comprehensiveness", "deletion_curve", v) for v in ("nan", "inf", "-inf", "weak", "all nan")],
     *[(n, "insertion_curve", v) for n in ("sufficiency", "monotonicity") for v in ("nan", "inf", "-inf", "weak", "all nan")],
     *[("monotonicity", "insertion_curve", v) for v in ("zero", "constant")],
-    *[("irof", "region_deletion_curve", v) for v in ("nan", "inf", "-inf", "all nan")],
+    *[("irof", "segment_deletion_curve", v) for v in ("nan", "inf", "-inf", "all nan")],
     *[("road", which, v) for which in ("road_deletion", "road_retention") for v in ("nan", "inf", "-inf", "all nan")],
     *[
         (n, "attribution", v)
@@ -175,8 +175,8 @@ def more_evidence(n: int, size: tuple[int, ...], generator: torch.Generator) -> 
     sums = 10 * torch.randn(n, len(sizes), generator=generator) + 3 * sizes
     found = {
         "insertion_curve": uneven,
-        "region_deletion_curve": curves[0],
-        "region_deletion_fractions": fractions,
+        "segment_deletion_curve": curves[0],
+        "segment_deletion_fractions": fractions,
         "subset_size": sizes,
         "subset_attribution": sums.double(),
         "subset_effect": sums / 50 + 0.4 * rand(*sums.shape),
@@ -185,8 +185,8 @@ def more_evidence(n: int, size: tuple[int, ...], generator: torch.Generator) -> 
         "randomised_attribution": torch.randn(n, 3, *size, generator=generator).mul(3).round() / 3,
     }
     if n >= 9:
-        found["region_deletion_curve"][0, 1] = NAN
-        found["region_deletion_curve"][1, -1] = 0.6  # fill too weak
+        found["segment_deletion_curve"][0, 1] = NAN
+        found["segment_deletion_curve"][1, -1] = 0.6  # fill too weak
         found["insertion_curve"][3] = 0.2  # flat
         found["road_deletion"][4] = NAN
         found["subset_effect"][2] = 0  # no effect at all

@@ -128,7 +128,7 @@ def slow_calibration_error(means: np.ndarray, effects: np.ndarray) -> float:
 
 F, M = functional, metrics
 PLACE, PAIRS = ("attribution", "region"), ("attribution", "perturbed_attribution", "kept")
-REGIONS = ("region_attribution", "region_effect")
+REGIONS = ("segment_attribution", "segment_effect")
 
 ROWS: dict[str, Score] = {
     "pointing_game": Score(M.PointingGame, F.pointing_game, PLACE, slow_pointing, True),
@@ -185,8 +185,8 @@ UNSCORABLE: list[tuple[str, str, str]] = [
         (n, which, v)
         for n in ("effect_calibration", "effect_calibration_error")
         for which, v in [
-            *[("region_attribution", v) for v in ("nan", "inf", "-inf", "all nan", "zero")],
-            *[("region_effect", v) for v in ("inf", "-inf", "all nan", "zero")],
+            *[("segment_attribution", v) for v in ("nan", "inf", "-inf", "all nan", "zero")],
+            *[("segment_effect", v) for v in ("inf", "-inf", "all nan", "zero")],
         ]
     ],
     *[("effect_calibration", which, "constant") for which in REGIONS],
@@ -205,8 +205,8 @@ def more_evidence(n: int, size: tuple[int, ...], generator: torch.Generator) -> 
     effects[:, 0, 5:] = torch.nan  # fewer regions
     effects[: n // 2, 2, 7] = torch.nan
     found = {
-        "region_effect": effects,
-        "region_attribution": means,
+        "segment_effect": effects,
+        "segment_attribution": means,
         "forwards": (30 * torch.rand(n, generator=generator)).round(),
     }
     if n >= 9:

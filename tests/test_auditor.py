@@ -26,8 +26,14 @@ from segaudit.attribution import (
     TargetMask,
     attribution_context,
 )
-from segaudit.attribution.randomise import randomised_maps
 from segaudit.auditor import Auditor
+from segaudit.evidence.effects import segment_effects, segment_means
+from segaudit.evidence.imputation import road_curves
+from segaudit.evidence.randomisation import randomised_maps
+from segaudit.evidence.subsets import random_subsets, segment_deletion_curve, subset_effects, subset_sums
+from segaudit.forwards import Probe
+from segaudit.forwards.output import predict
+from segaudit.forwards.target import TargetSelector
 from segaudit.functional import cue_effect, deletion_auc, off_target_leakage, stability, unsupported_leakage
 from segaudit.intervention import (
     Brightness,
@@ -36,15 +42,9 @@ from segaudit.intervention import (
     GridRegions,
     Intervention,
     Perturbation,
-    Probe,
     Shift,
     SuperpixelRegions,
 )
-from segaudit.intervention.imputation import road_curves
-from segaudit.intervention.regional import region_effects, region_means
-from segaudit.intervention.subset import random_subsets, region_deletion_curve, subset_effects, subset_sums
-from segaudit.output import predict
-from segaudit.target import TargetSelector
 
 FEW = Intervention(regions=GridRegions([4]), steps=3)
 EVERY_METRIC = [
@@ -136,7 +136,7 @@ def test_a_users_plain_metric() -> None:
     for part in x.split(3):
         batch = auditor.update(model, part)
         probe = Probe(model, part, batch.targets, FEW)
-        seen += (batch.attributions["saliency"].flatten(1).argmax(dim=1) * probe.score).tolist()
+        seen += (batch.attributions["saliency"].flatten(1).argmax(dim=1) * probe.confidence).tolist()
     values = auditor.compute()
     assert float(values["saliency/largest_place"]) == pytest.approx(sum(seen) / len(seen), rel=1e-5)
     assert float(values["random/largest_place"]) != float(values["saliency/largest_place"])
@@ -201,7 +201,7 @@ def test_scores_follow_from_their_parts() -> None:
     with torch.no_grad():
         effects = probe.effect_map()
         planted = cues(x)[targets.image_index] == targets.class_index.view(-1, 1, 1)
-        without = probe.score_without(planted).where(planted.flatten(1).any(dim=1), torch.nan)
+        without = probe.confidence_without(planted).where(planted.flatten(1).any(dim=1), torch.nan)
     assert bool(planted.flatten(1).any(dim=1).any())
     assert not bool(planted.flatten(1).any(dim=1).all())
     kept, changed = [], []
@@ -227,8 +227,8 @@ def test_scores_follow_from_their_parts() -> None:
         close("deletion_auc", deletion_auc(*probe.deletion_curve(saliency)[:2]))
     shared = batch.scores[""]
     torch.testing.assert_close(shared["stability_retention"], kept.float().mean(dim=1))
-    torch.testing.assert_close(shared["fill_residual"], probe.filled_score / probe.score)
-    torch.testing.assert_close(shared["cue_effect"], cue_effect(probe.score, without), equal_nan=True)
+    torch.testing.assert_close(shared["fill_residual"], probe.filled_confidence / probe.confidence)
+    torch.testing.assert_close(shared["cue_effect"], cue_effect(probe.confidence, without), equal_nan=True)
     torch.testing.assert_close(batch.attributions["region_effects"], effects)
     for key, value in auditor.compute().items():
         explainer, _, name = key.rpartition("/")
@@ -599,7 +599,7 @@ def test_scores_of_sets_of_imputed_pixels_and_of_randomised_models_follow_from_t
             "infidelity": F.infidelity(sums, effects),
             "faithfulness_correlation": F.faithfulness_correlation(sums, effects, sets.size),
             "sensitivity_n": F.sensitivity_n(sums, effects, sets.size),
-            "irof": F.irof(*region_deletion_curve(probe, maps)),
+            "irof": F.irof(*segment_deletion_curve(probe, maps)),
             "road": F.road(*road_curves(probe, maps)),
             "randomisation": F.randomisation(maps, again),
             "randomisation_full": F.randomisation_full(maps, again),
@@ -679,7 +679,7 @@ def test_scores_of_maps_follow_from_their_parts() -> None:
     with attribution_context(model):
         probe = Probe(model, x, targets, FEW, model(x).detach())
         a, after = explainer.explain(probe), explainer.explain(probe.at(perturbation(x)))[:, None]
-        regional = region_means(probe, a), region_effects(probe)
+        regional = segment_means(probe, a), segment_effects(probe)
     kept = torch.ones(len(targets), 1, dtype=torch.bool)
     expected = {
         **{name: getattr(F, name)(a, targets.region) for name in MAPS[:4]},

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from segaudit import Auditor, Intervention, TargetSelector
 from segaudit.attribution import Explainer
-from segaudit.intervention import ConstantFill, GridRegions, MeanFill, Probe
+from segaudit.forwards import Probe
+from segaudit.intervention import ConstantFill, GridRegions, MeanFill
 
 WEIGHTS = ("usual", "usual", "zero", "huge", "nan", "biased")
 PICTURES = ("usual", "usual", "zero", "constant", "huge", "tiny", "nan", "inf")

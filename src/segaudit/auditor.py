@@ -1,33 +1,27 @@
-"""The one road: targets, explanations, interventions, evidence, scores."""
+"""Walks the one road: targets, explanations, interventions, evidence, scores."""
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import Metric
 
 from segaudit.attribution import Explainer, attribution_context
-from segaudit.attribution.perturbed import Perturbed, explain_perturbed, perturb
-from segaudit.attribution.randomise import randomised_maps
-from segaudit.evidence import evidence_of, is_shared
-from segaudit.intervention import Brightness, GaussianNoise, Intervention, Perturbation, Probe
-from segaudit.intervention.imputation import road_curves
-from segaudit.intervention.probe import forward
-from segaudit.intervention.regional import region_effects, region_means
-from segaudit.intervention.subset import random_subsets, region_deletion_curve, subset_effects, subset_sums
+from segaudit.evidence import Ask, Evidence, compute, evidence_of
+from segaudit.evidence.missing import partly_missing, unscorable
+from segaudit.forwards import Batching, Probe, Targets, TargetSelector
+from segaudit.forwards.output import class_logits, predict
+from segaudit.forwards.probe import forward
+from segaudit.intervention import Brightness, GaussianNoise, Intervention, Perturbation
 from segaudit.metrics import TargetMean
-from segaudit.names import resolve_named
-from segaudit.output import class_logits, predict
-from segaudit.reasons import partial_reasons, reasons
+from segaudit.names import built_in, resolve_named
 from segaudit.statistics import Estimate, summary
-from segaudit.target import Targets, TargetSelector
 
 T = TypeVar("T")
 
@@ -112,11 +106,16 @@ class Auditor:
     once, and handed over by name.
 
     Args:
-        explainers: by name, or a list of explainers or of their short names.
-        metrics: metrics or their short names.
-        selector: which targets a batch gives.
-        intervention: how pixels are removed.
-        perturbations: changes of the input for stability; noise and brightness unless told.
+        explainers: by name, or a list of explainers or of their short names. Defaults to segaudit's own seven of
+            ``DEFAULT_EXPLAINERS``.
+        metrics: by name, or a list of metrics or of their short names. Defaults to segaudit's own ten of ``DEFAULT_METRICS``.
+        selector: chooses the targets of a batch.
+        intervention: sets how pixels are removed.
+        perturbations: changes of the input for stability. Defaults to noise and brightness.
+
+    Raises:
+        ValueError: if there is nothing to audit, a name is unknown or ambiguous, or a metric asks for evidence that
+            does not exist.
 
     Example:
         >>> model, images = nn.Conv2d(3, 2, 3, padding=1), torch.rand(2, 3, 16, 16)
@@ -129,12 +128,17 @@ class Auditor:
 
     def __init__(
         self,
-        explainers: Mapping[str, Explainer | str] | Sequence[Explainer | str] = DEFAULT_EXPLAINERS,
-        metrics: Sequence[Metric | str] = DEFAULT_METRICS,
+        explainers: Mapping[str, Explainer | str] | Sequence[Explainer | str] | None = None,
+        metrics: Mapping[str, Metric | str] | Sequence[Metric | str] | None = None,
         selector: TargetSelector | None = None,
         intervention: Intervention | None = None,
         perturbations: Sequence[Perturbation] | None = None,
     ) -> None:
+        # The defaults stay segaudit's own, even where a class of the user's has one of their names.
+        if explainers is None:
+            explainers = built_in(DEFAULT_EXPLAINERS, Explainer)
+        if metrics is None:
+            metrics = dict[str, Metric | str](built_in(DEFAULT_METRICS, TargetMean))  # type: ignore[type-abstract]
         self.explainers: dict[str, Explainer] = resolve_named(explainers, Explainer)  # type: ignore[type-abstract]
         named: dict[str, Metric] = resolve_named(metrics, Metric)  # type: ignore[type-abstract]
         if not self.explainers or not named:
@@ -142,24 +146,27 @@ class Auditor:
         self.selector = selector or TargetSelector()
         self.intervention = intervention or Intervention()
         self.perturbations = list(perturbations) if perturbations is not None else [GaussianNoise(), Brightness()]
-        self._needed = set().union(*(evidence_of(name, metric) for name, metric in named.items()))
-        shared = {name: metric for name, metric in named.items() if is_shared(metric)}
-        each = {name: metric for name, metric in named.items() if name not in shared}
-        if not self.perturbations and {"perturbed_attribution", "kept"} & self._needed:
+        self._asked = {name: evidence_of(name, metric) for name, metric in named.items()}
+        shared = {name for name, asked in self._asked.items() if not any(one.per_explainer for one in asked.values())}
+        if not self.perturbations and {"perturbed_attribution", "kept"} & {one.name for one in self._needed}:
             raise ValueError("stability is measured under perturbations: name at least one, or leave stability out.")
-        # compute_groups would merge metrics whose first states happen to be equal.
-        self._metrics = {
-            name: MetricCollection({k: m.clone() for k, m in metrics_.items()}, compute_groups=False)
-            for name, metrics_ in [("", shared), *((explainer, each) for explainer in self.explainers)]
-            if metrics_
+        self._metrics: dict[str, dict[str, Metric]] = {
+            name: {key: metric.clone() for key, metric in named.items() if (key in shared) == (name == "")}
+            for name in ("", *self.explainers)
         }
         self._directions = {name: metric.higher_is_better for name, metric in named.items()}
+        self.begin_run()
         self.reset()
+
+    def begin_run(self) -> Batching:
+        """Forget what an earlier run decided about the size and the precision of passes, and return the new decisions."""
+        self.batching = Batching(self.intervention.max_batch, self.intervention.precision)
+        return self.batching
 
     def reset(self) -> None:
         """Forget all updates."""
-        for collection in self._metrics.values():
-            collection.reset()
+        for metric in self._each_metric():
+            metric.reset()
         self._records: list[dict[str, Any]] = []
         self._images: set[str] = set()
 
@@ -186,7 +193,7 @@ class Auditor:
 
         """
         ids = self._ids(images, sample_ids)
-        if {"cue", "score_without_cue"} & self._needed and cues is None:
+        if cues is None and {"cue", "confidence_without_cue"} & {one.name for one in self._needed}:
             raise ValueError(
                 "a metric needs planted cues, but none were given: pass cues, or leave out cue_mass and cue_effect."
             )
@@ -195,20 +202,21 @@ class Auditor:
             # is no business of an audit, and slow.
             images = images.detach().as_subclass(Tensor).clone()
             masks = None if masks is None else masks.as_subclass(Tensor)
-            logits = forward(model, images, self.intervention.room)
+            logits = forward(model, images, self.batching)
             keep_hooks()
             targets = self.selector(logits, masks)
-            probe = Probe(model, images, targets, self.intervention, logits, cues)
+            probe = Probe(model, images, targets, self.intervention, logits, cues, batching=self.batching)
             classes = class_logits(logits).shape[1]
             batch = AuditedBatch(ids, images, predict(logits), masks, targets, classes=classes)
-            batch.evidence = self._collect(probe, batch) if len(targets) else {}
+            asks = self._collect(Ask(probe, self.perturbations), batch) if len(targets) else {}
         with self._all_or_nothing():
-            for name, found in batch.evidence.items():
-                if name in self._metrics:
-                    batch.scores[name] = self._score(self._metrics[name], found)
-                if name in self.explainers:
-                    partial = partial_reasons(probe, batch.attributions[name], found, batch.scores.get(name, {}))
-                    batch.reasons[name] = [why or some for why, some in zip(batch.reasons[name], partial, strict=True)]
+            for name in asks:
+                batch.scores[name] = self._score(name, batch.evidence[name])
+            for name in self.explainers if asks else ():
+                scores = batch.scores[""] | batch.scores[name]
+                asked = {score: list(self._asked[score].values()) for score in scores}
+                partly = partly_missing(asks[name], scores, asked)
+                batch.reasons[name] = [why or some for why, some in zip(batch.reasons[name], partly, strict=True)]
         self._images.update(ids)
         self._records += batch.records()
         return batch
@@ -216,15 +224,15 @@ class Auditor:
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """Take back what a metric has already counted of a batch if another fails on it."""
-        metrics = [metric for collection in self._metrics.values() for metric in collection.values()]
-        kept = [
+        metrics = self._each_metric()
+        before = [
             {name: list(state) if isinstance(state, list) else state.clone() for name, state in metric.metric_state.items()}
             for metric in metrics
         ]
         try:
             yield
         except BaseException:
-            for metric, states in zip(metrics, kept, strict=True):
+            for metric, states in zip(metrics, before, strict=True):
                 for name, state in states.items():
                     setattr(metric, name, state)
             raise
@@ -237,9 +245,9 @@ class Auditor:
         values: dict[str, Tensor] = {}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*`compute`` method.*was called before.*")  # a rank without images
-            for name, collection in self._metrics.items():
-                for metric, value in collection.compute().items():
-                    values[f"{name}/{metric}" if name else metric] = value
+            for name, metrics in self._metrics.items():
+                for key, metric in metrics.items():
+                    values[f"{name}/{key}" if name else key] = metric.compute()
         return values | self.counts()
 
     def counts(self) -> dict[str, Tensor]:
@@ -287,7 +295,15 @@ class Auditor:
     @property
     def shared(self) -> list[str]:
         """The scores that do not depend on an explainer."""
-        return [str(name) for name in self._metrics[""]] if "" in self._metrics else []
+        return list(self._metrics[""])
+
+    @property
+    def _needed(self) -> list[Evidence]:
+        """Every evidence that some metric asks for."""
+        return list(dict.fromkeys(one for asked in self._asked.values() for one in asked.values()))
+
+    def _each_metric(self) -> list[Metric]:
+        return [metric for metrics in self._metrics.values() for metric in metrics.values()]
 
     def _ids(self, images: Tensor, sample_ids: Sequence[Any] | None) -> list[str]:
         if not images.is_floating_point():
@@ -301,82 +317,37 @@ class Auditor:
             raise ValueError(f"{len(sample_ids)} sample_ids were given for {len(images)} images.")
         return [str(i) for i in sample_ids]
 
-    def _collect(self, probe: Probe, batch: AuditedBatch) -> dict[str, dict[str, Tensor]]:
-        """Evidence by explainer and name; under the key "" what does not depend on an explainer."""
-        perturbed: list[Perturbed] = []
-        if {"perturbed_attribution", "kept"} & self._needed:
-            perturbed = [perturb(probe, perturbation) for perturbation in self.perturbations]
-        own = {name: self._explain(name, explainer, probe, perturbed, batch) for name, explainer in self.explainers.items()}
-        shared = self._make(
-            {
-                "region": lambda: probe.targets.region,
-                "score": lambda: probe.reference,
-                "filled_score": lambda: probe.filled_score,
-                "effect_map": probe.effect_map,
-                "kept": lambda: torch.stack([one.kept for one in perturbed], dim=1),
-                "cue": lambda: probe.cue,
-                "score_without_cue": lambda: _score_without(probe, probe.cue),
-                "subset_effect": lambda: subset_effects(probe, random_subsets(probe)),
-                "subset_size": lambda: random_subsets(probe).size,
-                "region_effect": lambda: region_effects(probe),
-            }
-        )
-        return {"": shared, **{name: {**shared, **evidence} for name, evidence in own.items()}}
+    def _collect(self, ask: Ask, batch: AuditedBatch) -> dict[str, Ask]:
+        """Explain the targets and put the evidence into the batch; an ask by explainer, the shared one under ``""``."""
+        asks = {"": ask} | {name: self._explain(name, explainer, ask, batch) for name, explainer in self.explainers.items()}
+        shared = {one.name: compute(one.name, ask) for one in self._needed if not one.per_explainer}
+        for name, one_ask in asks.items():
+            own = {one.name: compute(one.name, one_ask) for one in self._needed if one.per_explainer and name}
+            batch.evidence[name] = shared | own
+        return asks
 
-    def _explain(
-        self, name: str, explainer: Explainer, probe: Probe, perturbed: list[Perturbed], batch: AuditedBatch
-    ) -> dict[str, Tensor]:
-        """Evidence that depends on the explainer."""
-        with probe.bill() as bill:
-            attribution = explainer.explain(probe)
+    def _explain(self, name: str, explainer: Explainer, ask: Ask, batch: AuditedBatch) -> Ask:
+        with ask.probe.measure_cost() as cost:
+            attribution = explainer.explain(ask.probe)
+        own = ask.of(explainer, attribution, cost)
         batch.attributions[name] = attribution
-        batch.reasons[name], valid = reasons(probe, attribution)
-        deletion = cache(partial(probe.deletion_curve, attribution))
-        insertion = cache(partial(probe.insertion_curve, attribution))
-        regions = cache(partial(region_deletion_curve, probe, attribution))
-        imputed = cache(partial(road_curves, probe, attribution))
-        return self._make(
-            {
-                "attribution": lambda: _or_nan(attribution, valid),
-                "seconds": lambda: torch.full_like(probe.score, bill.seconds / len(probe.targets)),
-                "forwards": lambda: torch.full_like(probe.score, bill.forwards / len(probe.targets)),
-                "deletion_curve": lambda: _or_nan(deletion().values, valid),
-                "deletion_fractions": lambda: deletion().fractions,
-                "deletion_error": lambda: _or_nan(deletion().error, valid),
-                "insertion_curve": lambda: _or_nan(insertion().values, valid),
-                "insertion_fractions": lambda: insertion().fractions,
-                "insertion_error": lambda: _or_nan(insertion().error, valid),
-                "perturbed_attribution": lambda: explain_perturbed(explainer, perturbed, attribution),
-                "subset_attribution": lambda: _or_nan(subset_sums(attribution, random_subsets(probe), probe.targets), valid),
-                "region_attribution": lambda: _or_nan(region_means(probe, attribution), valid),
-                "region_deletion_curve": lambda: _or_nan(regions()[0], valid),
-                "region_deletion_fractions": lambda: regions()[1],
-                "road_deletion": lambda: _or_nan(imputed()[0], valid),
-                "road_retention": lambda: _or_nan(imputed()[1], valid),
-                "randomised_attribution": lambda: randomised_maps(explainer, probe),
-            }
-        )
+        batch.reasons[name] = unscorable(own)
+        return own
 
-    def _make(self, makers: Mapping[str, Callable[[], Tensor]]) -> dict[str, Tensor]:
-        return {name: make() for name, make in makers.items() if name in self._needed}
-
-    @staticmethod
-    def _score(collection: MetricCollection, evidence: dict[str, Tensor]) -> dict[str, Tensor]:
-        collection.to(next(iter(evidence.values())).device)
-        collection.update(**evidence)
-        return {str(name): metric.values[-1].cpu() for name, metric in collection.items() if isinstance(metric, TargetMean)}
-
-
-def _or_nan(values: Tensor, valid: Tensor) -> Tensor:
-    return values.where(valid.view(-1, *[1] * (values.ndim - 1)), torch.nan)
-
-
-def _score_without(probe: Probe, removed: Tensor) -> Tensor:
-    return _or_nan(probe.score_without(removed), removed.flatten(1).any(dim=1))
+    def _score(self, name: str, evidence: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Update an explainer's metrics, or the shared ones, and return each one's values ``(N,)``."""
+        values = {}
+        for key, metric in self._metrics[name].items():
+            asked = {parameter: evidence[one.name] for parameter, one in self._asked[key].items()}
+            metric.to(next(iter(asked.values())).device if asked else "cpu")
+            metric.update(**asked)
+            if isinstance(metric, TargetMean):
+                values[key] = metric.values[-1].cpu()
+        return values
 
 
 def gather(value: T) -> list[T]:
-    """The value of every rank, in their order; every rank must call it."""
+    """Return the value of every rank, in their order; every rank must call it."""
     if not _distributed():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()

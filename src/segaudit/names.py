@@ -1,11 +1,34 @@
-"""Short names: a class is found by its name in snake case, without being registered anywhere."""
+"""Finds a class by its name in snake case; nothing has to be registered."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+class Immutable:
+    """Refuses to change an attribute that has been set, so that settings mean the same in every audit that uses them.
+
+    Example:
+        >>> class Settings(Immutable):
+        ...     def __init__(self, steps):
+        ...         self.steps = steps
+        >>> Settings(3).steps = 4
+        Traceback (most recent call last):
+        ...
+        AttributeError: Settings cannot be changed: make a new one with another steps.
+
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self):
+            raise AttributeError(f"{type(self).__name__} cannot be changed: make a new one with another {name}.")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} cannot be changed: {name} stays.")
 
 
 def snake_case(name: str) -> str:
@@ -20,7 +43,7 @@ def snake_case(name: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question about the nearest known name; empty where none is near.
+    """Ask whether the nearest known name was meant; empty where none is near.
 
     Example:
         >>> did_you_mean("deletion_au", ["deletion_auc", "seconds"])
@@ -32,28 +55,34 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def resolve(entry: T | str, base: type[T]) -> T:
-    """The object itself, or a new one of the subclass of ``base`` that a short name names.
+    """Return the object itself, or make one of the subclass of ``base`` that a short name names.
 
     Raises:
-        ValueError: if no imported subclass has that name; the message lists those that exist.
+        ValueError: if no imported subclass has that name, or if several have. The message lists them.
 
     """
     if not isinstance(entry, str):
         return entry
-    known = {snake_case(cls.__name__): cls for cls in subclasses(base) if not getattr(cls, "__abstractmethods__", None)}
+    known = _by_short_name(base)
     if entry not in known:
         # Of a library's base class, the library's own are no use here.
         library = "" if base.__module__.startswith("segaudit.") else _package(base)
-        ours = [name for name, cls in known.items() if _package(cls) != library and name[:1] != "_"]
+        ours = [name for name, classes in known.items() if _package(classes[-1]) != library and name[:1] != "_"]
         listed = ", ".join(sorted(ours or known))
         near = did_you_mean(entry, ours or known)
         raise ValueError(f"there is no {base.__name__} {entry!r}.{near} Known: {listed}; any other goes by its class_path.")
-    found: T = known[entry]()
+    if len(known[entry]) > 1:
+        paths = " and ".join(map(class_path, known[entry]))
+        raise ValueError(
+            f"the short name {entry!r} means {len(known[entry])} classes, {paths}: give the class_path, an object, or "
+            "another name to your class."
+        )
+    found: T = known[entry][0]()
     return found
 
 
 def resolve_named(entries: Mapping[str, T | str] | Sequence[T | str], base: type[T]) -> dict[str, T]:
-    """Objects by name, from a mapping or from a list whose entries name themselves.
+    """Return objects by name, from a mapping or from a list whose entries name themselves.
 
     Raises:
         ValueError: if two entries of a list have one name.
@@ -68,10 +97,30 @@ def resolve_named(entries: Mapping[str, T | str] | Sequence[T | str], base: type
     return dict(zip(names, objects, strict=True))
 
 
-def _package(cls: type) -> str:
-    return cls.__module__.partition(".")[0]
+def built_in(names: Iterable[str], base: type[T]) -> dict[str, T]:
+    """Make segaudit's own subclasses of ``base`` by their short names, whatever else has these names."""
+    known = {snake_case(cls.__name__): cls for cls in subclasses(base) if _package(cls) == "segaudit"}
+    return {name: known[name]() for name in names}
+
+
+def class_path(cls: type) -> str:
+    """Return where a class can be imported from, ``segaudit.attribution.fusion.DEA`` say."""
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def subclasses(cls: type[T]) -> list[type[T]]:
-    """All classes that derive from ``cls`` and have been imported, directly or not."""
+    """List all imported classes that derive from ``cls``, directly or not."""
     return [found for sub in cls.__subclasses__() for found in (sub, *subclasses(sub))]
+
+
+def _by_short_name(base: type[T]) -> dict[str, list[type[T]]]:
+    """Group concrete subclasses by short name; of a class that was defined again, in a notebook say, the last counts."""
+    found: dict[str, dict[str, type[T]]] = {}
+    for cls in subclasses(base):
+        if not getattr(cls, "__abstractmethods__", None):
+            found.setdefault(snake_case(cls.__name__), {})[class_path(cls)] = cls
+    return {name: list(classes.values()) for name, classes in found.items()}
+
+
+def _package(cls: type) -> str:
+    return cls.__module__.partition(".")[0]

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from segaudit.attribution import IntegratedGradients, Saliency, SegGradCAM
 from segaudit.attribution.adapter import Captum, PytorchGradCAM
 from segaudit.attribution.context import restored
+from segaudit.forwards.target import Targets, target_logit
 from segaudit.intervention import ConstantFill, GridRegions, Intervention
-from segaudit.target import Targets, target_logit
 
 FEW = Intervention(ConstantFill(), GridRegions([6, 3]), max_batch=7)
 

@@ -8,7 +8,7 @@ from _models import Counting, Net, differences, images, state_of
 from torch import Tensor, nn
 
 from segaudit.attribution.attention import AttentionRollout
-from segaudit.target import Targets, TargetSelector
+from segaudit.forwards.target import Targets, TargetSelector
 
 
 class Attention(nn.Module):

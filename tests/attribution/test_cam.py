@@ -27,9 +27,10 @@ from segaudit.attribution import (
     attribution_context,
 )
 from segaudit.attribution.layer import layer_gradients
-from segaudit.intervention import ConstantFill, Intervention, MeanFill, Probe
-from segaudit.output import resize
-from segaudit.target import Targets, TargetSelector, target_logit
+from segaudit.forwards import Probe
+from segaudit.forwards.output import resize
+from segaudit.forwards.target import Targets, TargetSelector, target_logit
+from segaudit.intervention import ConstantFill, Intervention, MeanFill
 
 #: Behind a ReLU, where the equations of all papers hold; the last one has the resolution of the logits.
 RELUS = ["features.2", "features.5"]

@@ -8,9 +8,10 @@ from _models import Counting, Lambda, Net, images, uneven_targets
 
 from segaudit.attribution import Random, TargetMask, attribution_context
 from segaudit.attribution.control import Centre, Edges, Oracle
+from segaudit.forwards import Probe
+from segaudit.forwards.target import Targets
 from segaudit.functional import cue_mass
-from segaudit.intervention import Intervention, Probe
-from segaudit.target import Targets
+from segaudit.intervention import Intervention
 
 
 def test_target_mask_is_the_region_and_costs_nothing() -> None:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from segaudit.attribution import DEA, IntegratedGradients, RegionEffects, Saliency
 from segaudit.attribution.context import attribution_context
 from segaudit.attribution.fusion import equal_mass
-from segaudit.intervention import ConstantFill, Fill, GridRegions, Intervention, MeanFill, Probe, Regions, SuperpixelRegions
-from segaudit.target import Targets, TargetSelector, target_score
+from segaudit.forwards import Probe
+from segaudit.forwards.target import Targets, TargetSelector, target_confidence
+from segaudit.intervention import ConstantFill, Fill, GridRegions, Intervention, MeanFill, Regions, SuperpixelRegions
 
 
 def slow_score(model: nn.Module, image: Tensor, class_index: int, region: Tensor) -> float:
@@ -89,7 +90,7 @@ def test_region_effects_are_captums_feature_ablation(regions: Regions) -> None:
 
         def score(images: Tensor, one: Targets = one) -> Tensor:
             logits = logits_of(model, images)
-            return torch.stack([target_score(row[None], one)[0] for row in logits])
+            return torch.stack([target_confidence(row[None], one)[0] for row in logits])
 
         ablation = captum.FeatureAblation(score).attribute(x[b], baselines=filled[b], feature_mask=labels[b][:, None])
         expected = ablation[0, 0] / score(x[b])
@@ -339,9 +340,9 @@ def test_dea_costs_its_source_and_six_forwards_a_weight_and_shares_the_sweep() -
     with attribution_context(model):
         probe = Probe(model, x, targets, Intervention(regions=GridRegions([4])), logits_of(Net(), x))
         RegionEffects().explain(probe)
-        assert float(probe.filled_score.sum()) > 0
+        assert float(probe.filled_confidence.sum()) > 0
         swept = model.images
-        with probe.bill() as bill:
+        with probe.measure_cost() as bill:
             DEA(weights=[0.2, 0.5, 0.8]).explain(probe)
     assert model.images - swept == len(x) + 3 * 6 * len(targets)
     assert bill.seconds > bill.own_seconds  # but its share of the sweep's time is on its bill

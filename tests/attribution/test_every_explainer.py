@@ -45,8 +45,9 @@ from segaudit.attribution import (
     VarGrad,
     XGradCAM,
 )
-from segaudit.intervention import ConstantFill, GridRegions, Intervention, MeanFill, Probe, SuperpixelRegions
-from segaudit.target import Targets
+from segaudit.forwards import Probe
+from segaudit.forwards.target import Targets
+from segaudit.intervention import ConstantFill, GridRegions, Intervention, MeanFill, SuperpixelRegions
 
 with contextlib.suppress(ImportError):  # here, because its import changes the environment
     import pytorch_grad_cam  # noqa: F401

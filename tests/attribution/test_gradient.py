@@ -8,7 +8,7 @@ import torch
 from _models import Counting, Lambda, Net, images, uneven_targets
 from torch import Tensor, nn
 
-from segaudit import noise
+from segaudit import randomness
 from segaudit.attribution import (
     DEA,
     ExpectedGradients,
@@ -22,8 +22,9 @@ from segaudit.attribution import (
     VarGrad,
 )
 from segaudit.attribution.context import attribution_context
-from segaudit.intervention import BlurFill, ConstantFill, Fill, Intervention, MeanFill, NoiseFill, Probe
-from segaudit.target import Targets, TargetSelector
+from segaudit.forwards import Probe
+from segaudit.forwards.target import Targets, TargetSelector
+from segaudit.intervention import BlurFill, ConstantFill, Fill, Intervention, MeanFill, NoiseFill
 
 
 class Smooth(nn.Module):
@@ -218,8 +219,8 @@ def noisy(x: Tensor, level: float, draw: int) -> Tensor:
     """What SmoothGrad's docstring promises, image by image."""
     copies = []
     for image in x:
-        key = noise.combine(noise.image_keys(image[None]), draw)
-        copies.append(image + level * image.flatten().std(correction=0) * noise.normal(key, image.shape)[0])
+        key = randomness.combine(randomness.image_keys(image[None]), draw)
+        copies.append(image + level * image.flatten().std(correction=0) * randomness.normal(key, image.shape)[0])
     return torch.stack(copies)
 
 
@@ -262,9 +263,9 @@ def test_var_grad_of_a_linear_models_gradient_is_zero() -> None:
 
 def drawn(x: Tensor, draws: int, seed: int, count: int) -> tuple[Tensor, Tensor]:
     """What ExpectedGradients' docstring promises: which start and which place, ``(B, draws)`` each."""
-    keys = noise.image_keys(x, seed)
-    place = (torch.arange(draws) + noise.uniform(noise.combine(keys, 1), (draws,))) / draws
-    return (noise.uniform(noise.combine(keys, 2), (draws,)) * count).long(), place
+    keys = randomness.image_keys(x, seed)
+    place = (torch.arange(draws) + randomness.uniform(randomness.combine(keys, 1), (draws,))) / draws
+    return (randomness.uniform(randomness.combine(keys, 2), (draws,)) * count).long(), place
 
 
 @pytest.mark.parametrize("references", [False, True])

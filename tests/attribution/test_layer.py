@@ -22,8 +22,9 @@ from segaudit.attribution import (
     attribution_context,
 )
 from segaudit.attribution.layer import candidates, find_layer, read
-from segaudit.intervention import Intervention, Probe
-from segaudit.target import TargetSelector
+from segaudit.forwards import Probe
+from segaudit.forwards.target import TargetSelector
+from segaudit.intervention import Intervention
 
 GRADIENT_CAMS = [SegGradCAM, GradCAMPlusPlus, XGradCAM, HiResCAM, LayerCAM, SegXResCAM]
 CAMS = [*GRADIENT_CAMS, EigenCAM, ScoreCAM, AblationCAM]

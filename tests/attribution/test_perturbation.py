@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from _models import Counting, Lambda, Net, Threshold, images, logits_of, uneven_targets
 from torch import Tensor, nn
 
-from segaudit import noise
+from segaudit import randomness
 from segaudit.attribution import LIME, RISE, Explainer, KernelSHAP, Occlusion, RegionEffects
+from segaudit.forwards.target import Targets, TargetSelector
 from segaudit.intervention import BlurFill, ConstantFill, GridRegions, Intervention, MeanFill
-from segaudit.target import Targets, TargetSelector
 
 
 def score(model: nn.Module, image: Tensor, targets: Targets, n: int) -> float:
@@ -123,9 +123,9 @@ def test_windows_that_do_not_matter_tie_exactly() -> None:
 def slow_masks(image: Tensor, masks: int, cells: int, share: float, seed: int) -> Tensor:
     """The masks ``(masks, *S)`` of RISE's docstring: coarse grids, enlarged by torch and cropped at random."""
     size = image.shape[1:]
-    key = noise.image_keys(image[None], seed)
+    key = randomness.image_keys(image[None], seed)
     shape = [min(cells, side) for side in size]
-    grids = (noise.uniform(noise.combine(key, 0), (masks, *shape)) < share)[0].float()
+    grids = (randomness.uniform(randomness.combine(key, 0), (masks, *shape)) < share)[0].float()
     widths = [-(-side // count) for side, count in zip(size, shape, strict=True)]
     large = [(count + 1) * width for count, width in zip(shape, widths, strict=True)]
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
@@ -134,7 +134,7 @@ def slow_masks(image: Tensor, masks: int, cells: int, share: float, seed: int) -
     for m in range(masks):
         box = []
         for axis, side in enumerate(size):
-            first = int(noise.uniform(noise.combine(key, axis + 1), (masks,))[0, m] * widths[axis])
+            first = int(randomness.uniform(randomness.combine(key, axis + 1), (masks,))[0, m] * widths[axis])
             box.append(slice(first, first + side))
         found.append(fine[m][tuple(box)])
         assert found[-1].shape == size

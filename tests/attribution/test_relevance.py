@@ -9,7 +9,7 @@ from _models import Lambda, Net, differences, images, logits_of, state_of, uneve
 from torch import Tensor, nn
 
 from segaudit.attribution import attribution_context
-from segaudit.target import Targets, TargetSelector
+from segaudit.forwards.target import Targets, TargetSelector
 
 pytest.importorskip("zennit", reason="zennit is not installed: pip install 'segaudit[lrp]'")
 

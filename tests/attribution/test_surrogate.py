@@ -12,11 +12,11 @@ from _models import Lambda, Net, images, logits_of, uneven_targets
 from captum._utils.models.linear_model import SkLearnRidge
 from torch import Tensor, nn
 
-from segaudit import noise
+from segaudit import randomness
 from segaudit.attribution import LIME, Explainer, KernelSHAP
 from segaudit.attribution.surrogate import _kernel
+from segaudit.forwards.target import Targets
 from segaudit.intervention import ConstantFill, GridRegions, Intervention, MeanFill, Regions, SuperpixelRegions
-from segaudit.target import Targets
 
 
 class Quarters(Regions):
@@ -114,9 +114,9 @@ def test_sampled_kernel_shap_is_constrained_least_squares_over_paired_coalitions
     mass = np.cumsum([1 / (s * (p - s)) for s in range(1, p)])
     for n in range(len(targets)):
         b = int(targets.image_index[n])
-        key = noise.combine(noise.image_keys(x[b : b + 1], 3), 0)
-        sizes = noise.uniform(noise.combine(key, 1), (half,))[0].numpy()
-        order = noise.uniform(noise.combine(key, 2), (p, half))[0].numpy()
+        key = randomness.combine(randomness.image_keys(x[b : b + 1], 3), 0)
+        sizes = randomness.uniform(randomness.combine(key, 1), (half,))[0].numpy()
+        order = randomness.uniform(randomness.combine(key, 2), (p, half))[0].numpy()
         design = np.zeros((2 * half, p))
         for k in range(half):
             size = 1 + int((mass < sizes[k] * mass[-1]).sum())
@@ -210,8 +210,8 @@ def test_lime_is_captums_from_the_same_samples() -> None:
     count = int(labels.max()) + 1
     for n, b in enumerate(targets.image_index.tolist()):
         score, filled = ScoreOf(model, targets, n), fill(x[b : b + 1])
-        key = noise.combine(noise.image_keys(x[b : b + 1], 2), 0)
-        design = (noise.uniform(noise.combine(key, 1), (count, samples))[0].T < 0.5).double()
+        key = randomness.combine(randomness.image_keys(x[b : b + 1], 2), 0)
+        design = (randomness.uniform(randomness.combine(key, 1), (count, samples))[0].T < 0.5).double()
 
         rows = iter(design[:, None].unbind())
 
@@ -251,8 +251,8 @@ def test_lime_is_ridge_regression_by_normal_equations(regions: Regions, width: f
         b, found = int(targets.image_index[n]), []
         for scale, labels in enumerate(regions(x)):
             players, play = game(model, x, fill(x), labels, targets, n)
-            key = noise.combine(noise.image_keys(x[b : b + 1], 1), scale)
-            draws = noise.uniform(noise.combine(key, 1), (len(players), samples))[0].numpy().T
+            key = randomness.combine(randomness.image_keys(x[b : b + 1], 1), scale)
+            draws = randomness.uniform(randomness.combine(key, 1), (len(players), samples))[0].numpy().T
             design = (draws < 0.5).astype(float)
             shown = [frozenset(player for player, is_in in zip(players, row, strict=True) if is_in) for row in design]
             y = np.array([play(s) for s in shown])  # type: ignore[operator]

@@ -19,7 +19,7 @@ from torch.utils.data import default_collate
 
 from segaudit import Auditor
 from segaudit.benchmark import BenchmarkNetwork
-from segaudit.cell import Cell
+from segaudit.records.blocks import Block
 
 PROGRAM = Path(__file__).parents[1] / "integration" / "small_benchmark.py"
 RESULTS = (
@@ -78,7 +78,7 @@ def test_figures_are_those_of_an_auditor(whole):
         batch = default_collate([Squares(9)[i] for i in order[place : place + 2]])
         auditor.update(model, batch["image"], batch["mask"], batch["id"])
     expected = auditor.records()
-    cells = [Cell.read(path) for path in sorted(whole.glob("cells/squares/as_built/*.parquet"))]
+    cells = [Block.read(path) for path in sorted(whole.glob("cells/squares/as_built/*.parquet"))]
     found = [row for cell in cells for row in cell.records]
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):

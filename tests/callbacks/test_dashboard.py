@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from segaudit.auditor import DEFAULT_EXPLAINERS
 from segaudit.callbacks import AttributionAudit
 from segaudit.callbacks.dashboard import MOST_ROWS, View, define_directions, log_audit, log_epochs, tradeoff
-from segaudit.callbacks.panels import log_checkpoint
+from segaudit.callbacks.loggers import log_checkpoint
 
 EPOCHS, DRAWN = 2, 3
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from segaudit.callbacks import MaskWriter
 from segaudit.data import ShortcutScenes
-from segaudit.task import SegmentationTask
-from segaudit.trainer import Trainer
+from segaudit.training.task import SegmentationTask
+from segaudit.training.trainer import Trainer
 
 
 def test_predict_writes_the_class_map_of_every_image(tmp_path):

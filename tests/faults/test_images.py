@@ -25,10 +25,10 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 
 from segaudit import Auditor, Intervention, TargetSelector
 from segaudit.attribution import attribution_context
-from segaudit.callbacks.source import Source
+from segaudit.callbacks.images import AuditImages
+from segaudit.forwards.target import target_confidence
 from segaudit.intervention import BlurFill, SuperpixelRegions
-from segaudit.target import target_score
-from segaudit.task import SegmentationTask
+from segaudit.training.task import SegmentationTask
 
 
 class Begin(Callback):
@@ -68,7 +68,7 @@ def test_a_first_image_that_cannot_be_read_ends_the_run_before_training() -> Non
 def test_where_no_image_can_be_read_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     data = Changed(unreadable, BEHIND)
     audited = quick()
-    monkeypatch.setattr(Source, "order", lambda *_: BEHIND)
+    monkeypatch.setattr(AuditImages, "order", lambda *_: BEHIND)
     begin = Begin(data)
     with pytest.warns(UserWarning, match=f"{len(BEHIND)} of {len(BEHIND)} images could not be audited"):
         loop = fit(audited, begin, val=feeding(data), limit_val_batches=1)
@@ -390,7 +390,7 @@ def test_targets_with_hardly_any_score() -> None:
     images = pictures()
     with attribution_context(model):
         targets = auditor.selector(model(images))
-        assert float(target_score(model(images)[targets.image_index], targets).max()) < 0.05
+        assert float(target_confidence(model(images)[targets.image_index], targets).max()) < 0.05
     auditor.update(model, images)
     assert all(isnan(row["deletion_auc"]) and row["reason"] for row in auditor.records())
 

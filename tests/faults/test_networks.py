@@ -19,7 +19,7 @@ from segaudit import Auditor, Intervention, TargetSelector
 from segaudit.attribution import Explainer, Saliency, SegGradCAM
 from segaudit.intervention import GridRegions
 from segaudit.metrics import OffTargetLeakage
-from segaudit.task import SegmentationTask
+from segaudit.training.task import SegmentationTask
 
 
 class Spoil(Callback):

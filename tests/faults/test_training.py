@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from segaudit.callbacks import AttributionAudit, AuditAlarm, AuditCheckpoint
 from segaudit.selection import Candidate, Tolerant, chosen
-from segaudit.task import SegmentationTask
+from segaudit.training.task import SegmentationTask
 
 
 def same_with_and_without(**options: Any) -> Any:

@@ -8,9 +8,10 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from segaudit.attribution import Random, RegionEffects, Saliency, attribution_context
+from segaudit.evidence.effects import segment_effects, segment_means
+from segaudit.forwards import Probe
 from segaudit.functional import effect_calibration, effect_calibration_error
-from segaudit.intervention import ConstantFill, GridRegions, Intervention, Probe, Regions, SuperpixelRegions
-from segaudit.intervention.regional import region_effects, region_means
+from segaudit.intervention import ConstantFill, GridRegions, Intervention, Regions, SuperpixelRegions
 
 
 def some(n: int = 5) -> tuple[Tensor, Tensor]:
@@ -84,9 +85,9 @@ def test_evidence_is_that_of_loops_and_costs_no_forward_beyond_the_sweep() -> No
     model, probe = probe_of(SuperpixelRegions([6, 15]))
     maps = torch.randn(probe.targets.region.shape, generator=torch.Generator().manual_seed(0))
     with attribution_context(model):
-        scales = probe.scale_effects()
+        scales = probe.partition_effects()
         swept = model.images
-        effects, means = region_effects(probe), region_means(probe, maps)
+        effects, means = segment_effects(probe), segment_means(probe, maps)
     assert model.images == swept
     assert effects.shape == means.shape
     for n in range(len(probe.targets)):
@@ -106,8 +107,8 @@ def test_evidence_is_that_of_loops_and_costs_no_forward_beyond_the_sweep() -> No
 def test_the_effect_map_is_calibrated_and_a_random_map_is_not() -> None:
     model, probe = probe_of(GridRegions([30]))
     with attribution_context(model):
-        effects = region_effects(probe)
-        means = {e.name: region_means(probe, e.explain(probe)) for e in (RegionEffects(), Saliency(), Random())}
+        effects = segment_effects(probe)
+        means = {e.name: segment_means(probe, e.explain(probe)) for e in (RegionEffects(), Saliency(), Random())}
     assert effect_calibration(means["region_effects"], effects).tolist() == pytest.approx([1] * len(probe.targets))
     assert effect_calibration_error(means["region_effects"], effects).abs().max() < 1e-6
     random, gradient = (effect_calibration(means[name], effects).nanmean() for name in ("random", "saliency"))

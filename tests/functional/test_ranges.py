@@ -5,9 +5,9 @@ import torch
 from _scores import SCORES
 from torch import Tensor
 
-from segaudit.functional.faithfulness import MAX_RESIDUAL, MIN_SCORE
+from segaudit.functional.faithfulness import MAX_RESIDUAL, MIN_CONFIDENCE
 
-TOP = 1 / MIN_SCORE  # S is at most 1, S(x) at least this low
+TOP = 1 / MIN_CONFIDENCE  # S is at most 1, S(x) at least this low
 NEAR = 1e-9
 Q = torch.tensor([0.0, NEAR, 1 - NEAR, 1.0], dtype=torch.float64)
 
@@ -27,7 +27,7 @@ LOWEST = {
     "irof": (curve(1, TOP, MAX_RESIDUAL), Q),
     "curve_error": (torch.zeros(1), torch.zeros(1), torch.ones(1), torch.zeros(1)),
     "fill_residual": (torch.tensor([0.5]), torch.tensor([0.0])),
-    "cue_effect": (torch.tensor([MIN_SCORE]), torch.tensor([1.0])),
+    "cue_effect": (torch.tensor([MIN_CONFIDENCE]), torch.tensor([1.0])),
     "road": (torch.full((1, 4), TOP), torch.zeros(1, 4)),
 }
 HIGHEST = {
@@ -39,7 +39,7 @@ HIGHEST = {
     "monotonicity": (curve(0, 1, 1),),
     "irof": (curve(1, 0, MAX_RESIDUAL), Q),
     "curve_error": (torch.tensor([TOP]), torch.zeros(1), torch.ones(1), torch.tensor([MAX_RESIDUAL])),
-    "fill_residual": (torch.tensor([MIN_SCORE]), torch.tensor([1.0])),
+    "fill_residual": (torch.tensor([MIN_CONFIDENCE]), torch.tensor([1.0])),
     "cue_effect": (torch.tensor([0.5]), torch.tensor([0.0])),
     "road": (torch.zeros(1, 4), torch.full((1, 4), TOP)),
 }

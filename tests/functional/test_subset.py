@@ -11,10 +11,11 @@ from captum.metrics import infidelity as captum_infidelity
 from torch import Tensor, nn
 
 from segaudit.attribution import attribution_context
+from segaudit.evidence.subsets import Subsets, random_subsets, segment_deletion_curve, subset_effects, subset_sums
+from segaudit.forwards import Probe
+from segaudit.forwards.target import TargetSelector, target_confidence
 from segaudit.functional import faithfulness_correlation, infidelity, irof, sensitivity_n
-from segaudit.intervention import ConstantFill, GridRegions, Intervention, Probe
-from segaudit.intervention.subset import Subsets, random_subsets, region_deletion_curve, subset_effects, subset_sums
-from segaudit.target import TargetSelector, target_score
+from segaudit.intervention import ConstantFill, GridRegions, Intervention
 
 SIZE = torch.tensor([1, 1, 1, 2, 2, 2, 5, 5, 5])
 
@@ -93,7 +94,7 @@ class Scores(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         repeated = self.targets[torch.zeros(len(x), dtype=torch.long)]
-        score = target_score(logits_of(self.model, x), repeated)
+        score = target_confidence(logits_of(self.model, x), repeated)
         return torch.stack([1 - score, score], dim=1)
 
 
@@ -121,7 +122,7 @@ def test_infidelity_is_captums_over_the_square_of_the_effects() -> None:
         theirs[sign] = captum_infidelity(
             Scores(probe), perturb, probe.images, sign * maps[:, None], target=1, n_perturb_samples=15, normalize=True
         )
-    square = effects.square().mean(dim=1) * probe.score.square()  # theirs is in units of S
+    square = effects.square().mean(dim=1) * probe.confidence.square()  # theirs is in units of S
     best = min(infidelity(sums, effects), infidelity(-sums, effects))  # theirs does not mind the sign
     for sign in (1, -1):
         torch.testing.assert_close(best * square, theirs[sign], rtol=1e-4, atol=1e-9)
@@ -150,7 +151,7 @@ def test_faithfulness_correlation_is_quantus() -> None:
     for m, indices in enumerate(seen):
         member[0, m, indices] = True
     sets = Subsets(torch.arange(36).view(1, 6, 6), member, torch.full((20,), 5))
-    assert torch.equal(sets.labels, probe.regions[0])
+    assert torch.equal(sets.labels, probe.partitions[0])
     with attribution_context(probe.model):
         effects, sums = subset_effects(probe, sets), subset_sums(maps, sets, probe.targets)
     assert faithfulness_correlation(sums, effects, sets.size).tolist() == pytest.approx(theirs, abs=1e-5)
@@ -161,7 +162,7 @@ def test_irof_is_quantus_but_for_the_point_that_it_leaves_out(monkeypatch: pytes
     probe, maps = one_target(9)
     monkeypatch.setattr(np, "trapz", np.trapezoid, raising=False)  # its name before NumPy 2
     monkeypatch.setattr(
-        "quantus.metrics.faithfulness.irof.utils.get_superpixel_segments", lambda **_: probe.regions[0][0].numpy()
+        "quantus.metrics.faithfulness.irof.utils.get_superpixel_segments", lambda **_: probe.partitions[0][0].numpy()
     )
 
     def perturb(arr: np.ndarray, mask: np.ndarray, **_: object) -> np.ndarray:
@@ -172,7 +173,7 @@ def test_irof_is_quantus_but_for_the_point_that_it_leaves_out(monkeypatch: pytes
         peer = quantus.IROF(perturb_func=perturb, return_aggregate=False, abs=False, normalise=False, disable_warnings=True)
         (theirs,) = peer(Scores(probe), probe.images.numpy(), np.array([1]), a_batch=maps[:, None].numpy(), softmax=False)
     with attribution_context(probe.model):
-        curve, shares = region_deletion_curve(probe, maps, steps=8)
+        curve, shares = segment_deletion_curve(probe, maps, steps=8)
     assert shares[0].tolist() == pytest.approx([k / 9 for k in range(10)])
     # Theirs begins after the first region, is an area under nine points over eight steps, and knows no floor.
     first, floor = float(curve[0, 1]), float(curve[0, -1])

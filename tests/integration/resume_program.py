@@ -22,7 +22,7 @@ from lightning.pytorch import Callback, seed_everything
 from segaudit.callbacks import AuditAlarm, AuditCheckpoint
 from segaudit.data import ShortcutScenes
 from segaudit.selection import Tolerant
-from segaudit.task import SegmentationTask
+from segaudit.training.task import SegmentationTask
 
 EPOCHS = 5
 #: Where a run is killed: an epoch, and a batch of it or a moment of its end.

@@ -6,7 +6,7 @@ import torch
 from integration.tiny import task
 
 from segaudit.callbacks import AttributionAudit
-from segaudit.task import SegmentationTask
+from segaudit.training.task import SegmentationTask
 
 
 class Scripted(AttributionAudit):

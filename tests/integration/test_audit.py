@@ -234,9 +234,9 @@ def test_one_sentence_and_the_status_2_and_earlier_results_are_kept(folder, caps
 def test_a_full_disk_is_one_sentence_and_what_was_written_is_whole(folder, capsys, monkeypatch):
     import errno
 
-    import segaudit.cell
+    import segaudit.records.blocks
 
-    write, blocks = segaudit.cell.pq.write_table, []
+    write, blocks = segaudit.records.blocks.pq.write_table, []
 
     def full(table, where, **options):
         if len(blocks) == 2:
@@ -244,7 +244,7 @@ def test_a_full_disk_is_one_sentence_and_what_was_written_is_whole(folder, capsy
         blocks.append(where)
         return write(table, where, **options)
 
-    monkeypatch.setattr(segaudit.cell.pq, "write_table", full)
+    monkeypatch.setattr(segaudit.records.blocks.pq, "write_table", full)
     with pytest.raises(SystemExit) as stopped:
         run("--ckpt_path=weights.ckpt")
     assert stopped.value.code == 2
@@ -253,7 +253,7 @@ def test_a_full_disk_is_one_sentence_and_what_was_written_is_whole(folder, capsy
     assert "there is no room for" in told[0]
     kept = sorted((folder / "runs/version_0/audit/blocks").iterdir())
     assert [path.name for path in kept] == ["00000.parquet", "00002.parquet"]
-    assert all(segaudit.cell.Cell.read(path).records for path in kept)
+    assert all(segaudit.records.blocks.Block.read(path).records for path in kept)
 
 
 def test_two_processes_give_the_same_files_as_one(folder):

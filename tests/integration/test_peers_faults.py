@@ -21,10 +21,11 @@ from quantus.metrics.localisation.pointing_game import PointingGame
 
 from segaudit import Auditor, Intervention, TargetSelector
 from segaudit.attribution import Saliency, SegGradCAM
+from segaudit.forwards import Probe
+from segaudit.forwards.output import probabilities
+from segaudit.forwards.target import Targets, target_logit
 from segaudit.functional import deletion_auc
-from segaudit.intervention import GridRegions, Probe
-from segaudit.output import probabilities
-from segaudit.target import Targets, target_logit
+from segaudit.intervention import GridRegions
 
 FEW = Intervention(regions=GridRegions([4]), steps=3)
 

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from torchmetrics import Metric
 
+import segaudit.cli.commands
 import segaudit.data
-import segaudit.verbs
 from segaudit.attribution.catalogue import catalogue
 from segaudit.cli import main
 from segaudit.names import snake_case, subclasses
@@ -79,7 +79,7 @@ def test_the_program_understands(command, monkeypatch, capsys, tmp_path):
     if verb in LOOKING_BACK:
         monkeypatch.chdir(tmp_path)
         saved = SimpleNamespace(save=lambda: print("a workspace"))  # the real one needs an account
-        monkeypatch.setattr(segaudit.verbs, "build_workspace", lambda *_: saved)
+        monkeypatch.setattr(segaudit.cli.commands, "build_workspace", lambda *_: saved)
         for run in (word for word in options if word.startswith("runs/")):
             left_by_a_fit(Path(run))
         assert main(words) is None

@@ -18,7 +18,7 @@ from segaudit import Auditor, Intervention, TargetSelector
 from segaudit.callbacks import AttributionAudit, MaskWriter
 from segaudit.data import ShortcutScenes
 from segaudit.intervention import JPEG, Brightness, GaussianNoise, GridRegions, Shift, SuperpixelRegions
-from segaudit.task import SegmentationTask
+from segaudit.training.task import SegmentationTask
 
 #: They need another network than convolutions and ReLUs, or know two dimensions alone.
 NOT_HERE = {"attention_rollout"}

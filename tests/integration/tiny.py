@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from segaudit.callbacks import AttributionAudit
 from segaudit.intervention import Intervention, SuperpixelRegions
-from segaudit.task import SegmentationTask
-from segaudit.trainer import Trainer
+from segaudit.training.task import SegmentationTask
+from segaudit.training.trainer import Trainer
 
 CLASSES = ["background", "red", "green"]
 

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torchcam.metrics import DeletionInsertionMetric
 
 from segaudit.attribution import attribution_context
+from segaudit.forwards import Probe
+from segaudit.forwards.rank import pixel_ranks
+from segaudit.forwards.target import Targets, target_confidence
 from segaudit.functional import deletion_auc, insertion_auc
-from segaudit.intervention import GridRegions, Intervention, MeanFill, Probe
-from segaudit.intervention.rank import pixel_ranks
-from segaudit.target import Targets, target_score
+from segaudit.intervention import GridRegions, Intervention, MeanFill
 
 
 class Given:
@@ -48,7 +49,7 @@ class ScoreOf(nn.Module):
         many = Targets(
             torch.arange(len(x)), self.target.class_index.expand(len(x)), self.target.region.expand(len(x), -1, -1)
         )
-        return target_score(self.model(x), many)[:, None].repeat(1, 2)
+        return target_confidence(self.model(x), many)[:, None].repeat(1, 2)
 
 
 def some_maps(targets: Targets) -> Tensor:
@@ -66,10 +67,10 @@ def test_areas_are_those_of_torch_cam(steps: int) -> None:
         probe = Probe(net, x, targets, Intervention(MeanFill()))
         ranks = pixel_ranks(maps)
         found = [
-            torch.stack([probe.score_without(mask(c)) for c in counts], dim=1) / probe.score[:, None]
+            torch.stack([probe.confidence_without(mask(c)) for c in counts], dim=1) / probe.confidence[:, None]
             for mask in (lambda c: ranks < c, lambda c: ranks >= c)
         ]
-        floor = probe.filled_score / probe.score
+        floor = probe.filled_confidence / probe.confidence
         ours = [area(curve, counts / pixels) for area, curve in zip((deletion_auc, insertion_auc), found, strict=True)]
     scored = 0
     for n, b in enumerate(targets.image_index.tolist()):
@@ -80,7 +81,7 @@ def test_areas_are_those_of_torch_cam(steps: int) -> None:
         theirs.update(x[b : b + 1], targets=lambda p, c=c, region=region: p[c][region].mean())
         for area, name in zip(ours, ("deletion_auc", "insertion_auc"), strict=True):
             if bool(area[n].isfinite()):
-                above = float(floor[n] + (1 - floor[n]) * area[n]) * float(probe.score[n])
+                above = float(floor[n] + (1 - floor[n]) * area[n]) * float(probe.confidence[n])
                 assert theirs.summary()[name] == pytest.approx(above, abs=1e-5)
                 scored += 1
     assert scored >= 6
@@ -93,7 +94,7 @@ def test_the_values_of_a_curve_are_those_of_pixel_flipping() -> None:
     maps = some_maps(targets)
     with attribution_context(net):
         probe = Probe(net, x, targets, Intervention(MeanFill(), steps=12))
-        curve, score = probe.deletion_curve(maps), probe.score
+        curve, score = probe.deletion_curve(maps), probe.confidence
     for n in range(len(targets)):
         values = of_quantus(PixelFlipping, net, x, targets, maps, n, features_in_step=1)
         counts = (curve.fractions[n] * 48).round().long().tolist()
@@ -108,7 +109,7 @@ def test_patches_are_filled_in_the_order_of_region_perturbation() -> None:
     maps = some_maps(targets)
     with attribution_context(net):
         probe = Probe(net, x, targets, Intervention(MeanFill(), steps=15, units=GridRegions([16])))
-        curve, score = probe.deletion_curve(maps), probe.score
+        curve, score = probe.deletion_curve(maps), probe.confidence
     for n in range(len(targets)):
         values = of_quantus(RegionPerturbation, net, x, targets, maps, n, patch_size=2, regions_evaluation=16)
         counts = (curve.fractions[n] * 16).round().long().tolist()

@@ -8,10 +8,10 @@ import torch
 from _models import Net, images
 
 from segaudit.auditor import AuditedBatch, Auditor
+from segaudit.forwards.target import TargetSelector
 from segaudit.intervention import GridRegions, Intervention
 from segaudit.report import Panel, draw_panels
 from segaudit.report.picture import display_image, first_targets
-from segaudit.target import TargetSelector
 
 
 def audited(channels: int = 3, masks: bool = True, dims: int = 2, classes: int = 3) -> AuditedBatch:

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from segaudit.files import whole
+from segaudit.records.files import atomic_write
+from segaudit.records.run import read_records, read_run, run_names
+from segaudit.records.summary import part, read_summary, write_summary
 from segaudit.report.chart import Line, line_chart
 from segaudit.report.comparison import comparison
 from segaudit.report.plots import draw_plots
-from segaudit.report.run import read_records, read_run, run_names
-from segaudit.report.summary import part, read_summary, write_summary
 from segaudit.report.tables import latex, markdown, ranks, write_tables
 from segaudit.report.verdict import verdict
 
@@ -224,7 +224,11 @@ def test_a_fit_is_read_with_its_epochs(tmp_path):
 
 def test_records_that_a_kill_left_half_written_are_not_read(tmp_path):
     table = pa.Table.from_pylist([{"epoch": 1, "deletion_auc": 0.25}])
-    with suppress(KeyboardInterrupt), patch.object(Path, "unlink"), whole(tmp_path / "audit" / "epoch=002.parquet") as draft:
+    with (
+        suppress(KeyboardInterrupt),
+        patch.object(Path, "unlink"),
+        atomic_write(tmp_path / "audit" / "epoch=002.parquet") as draft,
+    ):
         draft.write_bytes(b"half a table")
         raise KeyboardInterrupt
     assert draft.exists()

@@ -9,7 +9,7 @@ from _models import Net, images, logits_of
 from scipy import stats
 from torch import Tensor, nn
 
-from segaudit.target import TargetSelector, target_score
+from segaudit.forwards.target import TargetSelector, target_confidence
 from segaudit.validity import reliance, validity
 from segaudit.validity.means import means
 
@@ -85,7 +85,7 @@ def test_reliance_is_a_slow_loop() -> None:
     for n in range(len(targets)):
         one = targets[torch.tensor([n])]
         b = int(one.image_index)
-        scores = [float(target_score(logits_of(model, of[b : b + 1]), one)) for of in (x, changed)]
+        scores = [float(target_confidence(logits_of(model, of[b : b + 1]), one)) for of in (x, changed)]
         expected.append(1 - scores[1] / scores[0])
     found = reliance(model, x, changed, selector, max_batch=3)
     assert found.tolist() == pytest.approx(expected, abs=1e-5)

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segaudit import noise
+from segaudit import randomness
 from segaudit.attribution.base import Explainer
 from segaudit.attribution.context import restored
 from segaudit.attribution.layer import layer_of
-from segaudit.intervention import Probe
-from segaudit.intervention.room import GRADIENT
-from segaudit.output import logits_of, resize
-from segaudit.target import Targets, target_logit
+from segaudit.forwards import Probe
+from segaudit.forwards.batching import GRADIENT_WEIGHT
+from segaudit.forwards.output import logits_of, resize
+from segaudit.forwards.target import Targets, target_logit
 
 Reduction = Literal["sum", "abs_max"]
 
@@ -103,11 +103,14 @@ class Captum(Explainer):
         if "baselines" in self._takes:
             call.setdefault("baselines", probe.filled[probe.fill_index[rows], image])
         if "feature_mask" in self._takes and "feature_mask" not in call:
-            labels = probe.regions[0][image]
+            labels = probe.partitions[0][image]
             # Labels without gaps, where one image allows it: an unused one would count as a region that changes nothing.
             call["feature_mask"] = (labels.unique(return_inverse=True)[1] if len(labels) == 1 else labels)[:, None]
-        most = probe.intervention.max_batch
-        sizes = {"perturbations_per_eval": max(1, most // len(targets)), "internal_batch_size": max(1, most // GRADIENT)}
+        most = probe.batching.limit
+        sizes = {
+            "perturbations_per_eval": max(1, most // len(targets)),
+            "internal_batch_size": max(1, most // GRADIENT_WEIGHT),
+        }
         for name, value in {**sizes, "nt_samples_batch_size": most}.items():
             if name in self._takes:
                 call.setdefault(name, value)
@@ -266,8 +269,8 @@ def _in_turns(probe: Probe, names: set[str], seed: int, explain: Callable[[Tenso
     targets = probe.targets
     one_by_one = bool(_ONE_BY_ONE & names)
     # DeepLift runs the baselines beside the images.
-    weight = probe.intervention.max_batch if one_by_one else GRADIENT * (2 if "DeepLift" in names else 1)
-    keys = noise.combine(noise.image_keys(probe.images, seed)[targets.image_index], targets.class_index)
+    weight = probe.batching.limit if one_by_one else GRADIENT_WEIGHT * (2 if "DeepLift" in names else 1)
+    keys = randomness.combine(randomness.image_keys(probe.images, seed)[targets.image_index], targets.class_index)
 
     def turn(rows: Tensor) -> Tensor:
         if one_by_one:

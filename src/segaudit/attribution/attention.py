@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segaudit.attribution.base import Explainer
-from segaudit.intervention import Probe
+from segaudit.forwards import Probe
 
 #: The module whose input is a block's attention, softmax done.
 _SEEN_AT = "attn_drop"

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from segaudit.attribution.context import attribution_context, version
-from segaudit.intervention import Intervention, Probe
+from segaudit.forwards import Probe
+from segaudit.forwards.target import Targets
+from segaudit.intervention import Intervention
 from segaudit.names import snake_case
-from segaudit.target import Targets
 
 
 class Explainer(ABC):
@@ -19,7 +20,7 @@ class Explainer(ABC):
     (gradients on, model at rest and restored), detached images, a probe where none is shared, and checks of the result.
 
     Example:
-        >>> from segaudit.target import TargetSelector
+        >>> from segaudit.forwards.target import TargetSelector
         >>> model = nn.Conv2d(3, 2, 1)
         >>> images = torch.rand(2, 3, 8, 8)
         >>> targets = TargetSelector()(model(images))

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from segaudit.attribution.base import Explainer
 from segaudit.attribution.layer import hook, layer_activation, layer_gradients, layer_of, read
-from segaudit.intervention import Probe
-from segaudit.output import resize
-from segaudit.target import target_logit
+from segaudit.forwards import Probe
+from segaudit.forwards.output import resize
+from segaudit.forwards.target import target_logit
 
 _POOLS: dict[str, dict[int, Callable[..., Tensor]]] = {
     "mean": {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d},

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from segaudit import noise
+from segaudit import randomness
 from segaudit.attribution.base import Explainer
-from segaudit.intervention import Probe
+from segaudit.forwards import Probe
 
 
 class Random(Explainer):
@@ -24,8 +24,8 @@ class Random(Explainer):
 
     def attribute(self, probe: Probe) -> Tensor:
         """No forwards."""
-        keys = noise.image_keys(probe.images, self.seed)[probe.targets.image_index]
-        return noise.uniform(noise.combine(keys, probe.targets.class_index), probe.images.shape[2:])
+        keys = randomness.image_keys(probe.images, self.seed)[probe.targets.image_index]
+        return randomness.uniform(randomness.combine(keys, probe.targets.class_index), probe.images.shape[2:])
 
 
 class TargetMask(Explainer):

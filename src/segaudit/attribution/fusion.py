@@ -7,7 +7,7 @@ from torch import Tensor
 
 from segaudit.attribution.base import Explainer
 from segaudit.attribution.gradient import Saliency
-from segaudit.intervention import Probe
+from segaudit.forwards import Probe
 
 #: Points of the short curves, beside their ends, by which the weight is chosen.
 _STEPS = 3

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from segaudit.attribution.base import Explainer
-from segaudit.intervention import Probe
-from segaudit.target import Targets, target_logit
+from segaudit.forwards import Probe
+from segaudit.forwards.target import Targets, target_logit
 
 
 def input_gradient(probe: Probe, images: Tensor, targets: Targets) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from segaudit.attribution.gradient import target_gradients
-from segaudit.intervention import Probe
-from segaudit.output import logits_of
+from segaudit.forwards import Probe
+from segaudit.forwards.output import logits_of
 
 #: A map coarser than this along an axis says little; classification CAMs are 7x7 as well.
 _MIN_SIDE = 7
@@ -73,7 +73,7 @@ def layer_of(probe: Probe, layer: str | nn.Module | None) -> Layer:
         found = _FOUND.setdefault(probe.model, {})
         structure = probe.images.shape[1:], tuple((name, type(module)) for name, module in modules.items())
         if structure not in found:
-            with probe.bill():  # which nobody pays: it happens once a model, to whoever comes first
+            with probe.measure_cost():  # which nobody pays: it happens once a model, to whoever comes first
                 found[structure] = find_layer(probe.model, probe.images[:1])
         layer = found[structure]
     if isinstance(layer, nn.Module):

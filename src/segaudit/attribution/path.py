@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segaudit import noise
+from segaudit import randomness
 from segaudit.attribution.base import Explainer
 from segaudit.attribution.gradient import input_gradients
-from segaudit.intervention import ConstantFill, Fill, MeanFill, NoiseFill, Probe
-from segaudit.intervention.room import GRADIENT
+from segaudit.forwards import Probe
+from segaudit.forwards.batching import GRADIENT_WEIGHT
+from segaudit.intervention import ConstantFill, Fill, MeanFill, NoiseFill
 
 
 class IntegratedGradients(Explainer):
@@ -49,7 +50,7 @@ class IntegratedGradients(Explainer):
             path = start + nodes[chosen].view(-1, 1, *[1] * (images.ndim - 1)) * (images - start)
             total.add_(torch.einsum("k,k...->...", weights[chosen], input_gradients(probe, path)))
 
-        probe.run(self.steps, add, weight=GRADIENT * len(images))
+        probe.run(self.steps, add, weight=GRADIENT_WEIGHT * len(images))
         return (total * (images - start)[index]).sum(dim=1)
 
 
@@ -83,8 +84,8 @@ class ExpectedGradients(Explainer):
         """``draws`` forwards and backwards an image, as many at a time as there is room for."""
         images, index = probe.images, probe.targets.image_index
         pool, choice = self._starts(images)
-        keys = noise.combine(noise.image_keys(images, self.seed), 1)
-        place = noise.uniform(keys, (self.draws,)) + torch.arange(self.draws, device=images.device)
+        keys = randomness.combine(randomness.image_keys(images, self.seed), 1)
+        place = randomness.uniform(keys, (self.draws,)) + torch.arange(self.draws, device=images.device)
         place = (place / self.draws).mT.to(images).view(self.draws, len(images), *[1] * (images.ndim - 1))
         total = torch.zeros(len(index), *images.shape[2:], dtype=images.dtype, device=images.device)
 
@@ -93,15 +94,15 @@ class ExpectedGradients(Explainer):
             gradients = input_gradients(probe, start + place[chosen] * (images - start))
             total.add_((gradients * (images - start)[:, index]).sum(dim=(0, 2)))
 
-        probe.run(self.draws, add, weight=GRADIENT * len(images))
+        probe.run(self.draws, add, weight=GRADIENT_WEIGHT * len(images))
         return total / self.draws
 
     def _starts(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Starting images ``(M, channels, *S)``, and which of them each draw and image takes: ``(draws, B)``."""
         count = len(self.background)
-        keys = noise.combine(noise.image_keys(images, self.seed), 2)
+        keys = randomness.combine(randomness.image_keys(images, self.seed), 2)
         # Rounding may turn the largest number below 1 into 1.
-        choice = (noise.uniform(keys, (self.draws,)) * count).long().clamp_max(count - 1).mT
+        choice = (randomness.uniform(keys, (self.draws,)) * count).long().clamp_max(count - 1).mT
         if not isinstance(self.background, Tensor):
             pool = torch.cat([fill(images) for fill in self.background])
             return pool, choice * len(images) + torch.arange(len(images), device=images.device)

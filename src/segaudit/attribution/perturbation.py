@@ -5,9 +5,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from segaudit import noise
+from segaudit import randomness
 from segaudit.attribution.base import Explainer
-from segaudit.intervention import Probe
+from segaudit.forwards import Probe
 
 
 class RegionEffects(Explainer):
@@ -105,11 +105,11 @@ class RISE(Explainer):
         """As many forwards an image as there are masks."""
         images, targets = probe.images, probe.targets
         size, batch = images.shape[2:], len(images)
-        keys = noise.image_keys(images, self.seed)
+        keys = randomness.image_keys(images, self.seed)
         cells = [min(self.cells, side) for side in size]
-        grids = (noise.uniform(noise.combine(keys, 0), (self.masks, *cells)) < self.share).to(images)
+        grids = (randomness.uniform(randomness.combine(keys, 0), (self.masks, *cells)) < self.share).to(images)
         shifts = torch.stack(
-            [noise.uniform(noise.combine(keys, axis + 1), (self.masks,)) for axis in range(len(size))], dim=2
+            [randomness.uniform(randomness.combine(keys, axis + 1), (self.masks,)) for axis in range(len(size))], dim=2
         )
 
         def shown(image: Tensor, mask: Tensor) -> Tensor:

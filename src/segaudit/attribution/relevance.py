@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from segaudit.attribution.base import Explainer
 from segaudit.attribution.context import restored
 from segaudit.attribution.gradient import target_gradients
-from segaudit.intervention import Probe
+from segaudit.forwards import Probe
 
 _LAYER = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

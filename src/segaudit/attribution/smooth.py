@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from segaudit import noise
+from segaudit import randomness
 from segaudit.attribution.base import Explainer
 from segaudit.attribution.gradient import Saliency
-from segaudit.intervention import Probe
+from segaudit.forwards import Probe
 from segaudit.intervention.perturbation import add_noise
 
 
@@ -41,8 +41,8 @@ class SmoothGrad(Explainer):
     def _maps(self, probe: Probe) -> Tensor:
         """The source's maps ``(draws, N, *S)`` of the noisy images."""
         images = probe.images
-        keys = noise.image_keys(images)
-        noisy = (add_noise(images, self.level, noise.combine(keys, draw)) for draw in range(self.draws))
+        keys = randomness.image_keys(images)
+        noisy = (add_noise(images, self.level, randomness.combine(keys, draw)) for draw in range(self.draws))
         return torch.stack([self.source.explain(probe.at(copy)) for copy in noisy])
 
 

@@ -5,9 +5,9 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from segaudit import noise
+from segaudit import randomness
 from segaudit.attribution.base import Explainer
-from segaudit.intervention import Probe
+from segaudit.forwards import Probe
 
 #: Eigenvalues below this share of the largest are directions that no coalition tells apart.
 _FLAT = 1e-10
@@ -24,8 +24,10 @@ class _Surrogate(Explainer):
 
     def attribute(self, probe: Probe) -> Tensor:
         """As many forwards an image as there are samples, for each scale."""
-        keys = noise.image_keys(probe.images, self.seed)
-        maps = [self._of_scale(probe, labels, noise.combine(keys, scale)) for scale, labels in enumerate(probe.regions)]
+        keys = randomness.image_keys(probe.images, self.seed)
+        maps = [
+            self._of_scale(probe, labels, randomness.combine(keys, scale)) for scale, labels in enumerate(probe.partitions)
+        ]
         return torch.stack(maps).mean(dim=0)
 
     def _of_scale(self, probe: Probe, labels: Tensor, keys: Tensor) -> Tensor:
@@ -37,13 +39,13 @@ class _Surrogate(Explainer):
         def removed(image: Tensor, sample: Tensor) -> Tensor:
             return ~shown[image, sample].gather(1, regions[image]).view(-1, *images.shape[2:])
 
-        rise = probe.sweep(weight > 0, removed).double() - probe.filled_score[:, None]
+        rise = probe.sweep(weight > 0, removed).double() - probe.filled_confidence[:, None]
         # A row an image and position, so that one product with an image's coalitions serves all its targets.
         place = targets.image_index, targets.position
         rises = rise.new_zeros(len(images), int(targets.position.max()) + 1, self.samples)
         rises[place] = rise
         change = rises.new_zeros(rises.shape[:2])
-        change[place] = (probe.score - probe.filled_score).double()
+        change[place] = (probe.confidence - probe.filled_confidence).double()
         coefficients = self._fit(shown.double(), weight, count, rises, change)
         values = (coefficients[place] / probe.reference[:, None]).gather(1, regions[targets.image_index])
         return values.view(targets.region.shape)
@@ -117,10 +119,10 @@ class KernelSHAP(_Surrogate):
         size = torch.arange(1, most + 1, device=keys.device)
         # The kernel's mass at a size: (p − 1) / (s · (p − s)).
         mass = (1 / (size * (count[:, None] - size)).double()).where(size < count[:, None], 0.0).cumsum(dim=1)
-        drawn = noise.uniform(noise.combine(keys, 1), (half,)).double() * mass[:, -1:]
+        drawn = randomness.uniform(randomness.combine(keys, 1), (half,)).double() * mass[:, -1:]
         chosen = torch.searchsorted(mass, drawn) + 1
         # Regions come first, so that an image's numbers do not depend on how many regions others have.
-        order = noise.uniform(noise.combine(keys, 2), (most, half)).mT
+        order = randomness.uniform(randomness.combine(keys, 2), (most, half)).mT
         player = torch.arange(most, device=keys.device)
         order = order.masked_fill((player >= count[:, None])[:, None], torch.inf)
         rank = order.argsort(dim=2, stable=True).argsort(dim=2)
@@ -169,7 +171,7 @@ class LIME(_Surrogate):
         most = int(count.max())
         present = torch.arange(most, device=keys.device) < count[:, None]
         # Regions come first, so that an image's numbers do not depend on how many regions others have.
-        shown = (noise.uniform(noise.combine(keys, 1), (most, self.samples)).mT < 0.5) & present[:, None]
+        shown = (randomness.uniform(randomness.combine(keys, 1), (most, self.samples)).mT < 0.5) & present[:, None]
         removed = 1 - shown.sum(dim=2).double() / count[:, None]
         return shown, torch.exp(-((removed / self.width) ** 2))
 

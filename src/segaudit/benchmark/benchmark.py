@@ -1,4 +1,4 @@
-"""Benchmark: explainers x networks x data sets x scores, in cells that survive a kill."""
+"""Benchmark: explainers x networks x data sets x scores, in blocks that survive a kill."""
 
 import json
 import os
@@ -21,17 +21,18 @@ from tqdm.auto import tqdm
 
 from segaudit.attribution import Explainer
 from segaudit.attribution.context import isolate_rng
-from segaudit.auditor import DEFAULT_EXPLAINERS, DEFAULT_METRICS, Auditor
+from segaudit.auditor import Auditor
 from segaudit.benchmark.network import BenchmarkNetwork, prepare
 from segaudit.benchmark.results import write_results
-from segaudit.cell import Cell, confusion
-from segaudit.files import whole
+from segaudit.forwards.batch import unpack
+from segaudit.forwards.target import TargetSelector
 from segaudit.intervention import Intervention, Perturbation
-from segaudit.provenance import sample_hash, weights_hash
+from segaudit.records.blocks import Block
+from segaudit.records.files import atomic_write
+from segaudit.records.iou import confusion_matrix
+from segaudit.records.provenance import sample_hash, weights_hash
 from segaudit.report import draw_panels
 from segaudit.report.picture import first_targets
-from segaudit.sample import unpack
-from segaudit.target import TargetSelector
 
 #: What of a configuration says only where and by whom the work is done, not what comes out.
 _WHERE = ("config", "folder", "accelerator", "devices")
@@ -50,8 +51,8 @@ class _Images(NamedTuple):
 class Benchmark:
     """Audit every network on every data set with every explainer and score, and lay the results side by side.
 
-    A cell is one block of ``batch_size`` images of a data set under one network. Cells do not depend on each other and are
-    written whole or not at all, so that a run that was killed goes on where it was, whatever the number of processes. In
+    A block is ``batch_size`` images of a data set under one network. Blocks do not depend on each other and are written
+    completely or not at all, so that a run that was killed goes on where it was, whatever the number of processes. In
     the folder, at the end: ``results.parquet`` (long form), ``tables.md``, ``.tex``, ``.csv``, two plots, ``summary.json``
     and ``report.html``.
 
@@ -69,7 +70,7 @@ class Benchmark:
         seed: of the draw of images, of training, and of weights that are drawn.
         folder: of everything the benchmark writes.
         accelerator: as for Lightning's Trainer.
-        devices: processes that share the cells.
+        devices: processes that share the blocks.
 
     Raises:
         ValueError: if there is nothing to audit, or a number makes no sense.
@@ -103,8 +104,8 @@ class Benchmark:
                 raise ValueError(f"{name!r} names files, so it must not have slashes or begin with a dot.")
         self.networks, self.data = networks, data
         self.auditor = Auditor(
-            DEFAULT_EXPLAINERS if explainers is None else explainers,
-            DEFAULT_METRICS if metrics is None else metrics,
+            explainers,
+            metrics,
             selector,
             intervention,
             perturbations,
@@ -116,11 +117,11 @@ class Benchmark:
         """Do what is not done yet, then write the results.
 
         Args:
-            config: what the benchmark was made from. A folder that holds cells of another is refused; without one, that is
+            config: what the benchmark was made from. A folder that holds blocks of another is refused; without one, that is
                 not checked.
 
         Raises:
-            ValueError: if the folder holds cells of another configuration or of other weights.
+            ValueError: if the folder holds blocks of another configuration or of other weights.
 
         """
         first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
@@ -139,11 +140,11 @@ class Benchmark:
         ]
         # What fails for a network, a layer that it has not, say, fails at its first block: these come first.
         blocks.sort(key=lambda block: block[2] > 0)
-        todo = [block for block in blocks if not self.cell(*block).exists()]
+        todo = [block for block in blocks if not self.block(*block).exists()]
         mine = todo[fabric.global_rank :: fabric.world_size]
-        bar = tqdm(total=len(mine), desc="Benchmark", unit="cell", disable=fabric.global_rank > 0)
+        bar = tqdm(total=len(mine), desc="Benchmark", unit="block", disable=fabric.global_rank > 0)
         if len(todo) < len(blocks) and fabric.global_rank == 0:
-            print(f"{len(blocks) - len(todo)} of {len(blocks)} cells are done already.")
+            print(f"{len(blocks) - len(todo)} of {len(blocks)} blocks are done already.")
         with bar:
             model, loaded = None, None
             for data, network, start in mine:
@@ -154,15 +155,16 @@ class Benchmark:
                 bar.update()
         fabric.barrier()
         if fabric.global_rank == 0:
-            cells = {(d, n): [Cell.read(self.cell(*b)) for b in sorted(blocks) if b[:2] == (d, n)] for d, n, _ in blocks}
+            found = {(d, n): [Block.read(self.block(*b)) for b in sorted(blocks) if b[:2] == (d, n)] for d, n, _ in blocks}
             names = {data: images.class_names for data, images in seen.items()}
-            weights = {f"{d}/{n}": weights_hash(torch.load(self._weights(d, n), weights_only=True)) for d, n in cells}
-            write_results(self.folder, cells, self.auditor, names, weights)
+            weights = {f"{d}/{n}": weights_hash(torch.load(self._weights(d, n), weights_only=True)) for d, n in found}
+            write_results(self.folder, found, self.auditor, names, weights)
         fabric.barrier()
 
-    def cell(self, data: str, network: str, start: int) -> Path:
-        """Where the block that begins with the image ``start`` is."""
-        return self.folder / "cells" / data / network / f"{start:05d}.parquet"
+    def block(self, data: str, network: str, start: int) -> Path:
+        """Return the path of the block that begins with the image ``start``."""
+        old = self.folder / "cells"  # of a benchmark that round 1 began
+        return (old if old.is_dir() else self.folder / "blocks") / data / network / f"{start:05d}.parquet"
 
     def _weights(self, data: str, network: str) -> Path:
         return self.folder / "networks" / f"{data}_{network}.pt"
@@ -179,7 +181,7 @@ class Benchmark:
                     "folder, or delete that one."
                 )
             return
-        with whole(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_text(yaml.safe_dump(ours, sort_keys=False))
 
     def _prepare(self) -> None:
@@ -191,7 +193,7 @@ class Benchmark:
                     print(f"{name} was trained on {data} for {entry.epochs} epochs in {seconds:.0f} s.", flush=True)
 
     def _fabric(self) -> Fabric:
-        # A process that waits for another's last cell, or for the training of the first, is not stuck.
+        # A process that waits for another's last block, or for the training of the first, is not stuck.
         strategy: Any = DDPStrategy(timeout=timedelta(hours=24)) if self.devices > 1 else "auto"
         return Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy)
 
@@ -220,10 +222,10 @@ class Benchmark:
             batch = self.auditor.update(model, x, masks, ids, cues)
             hashes = {name: sample_hash(batch.images[i], None if masks is None else masks[i]) for i, name in enumerate(ids)}
             if start == 0 and (panels := first_targets(batch, _PANELS)):
-                with whole(self.folder / "panels" / f"{data}_{network}.png") as draft:
+                with atomic_write(self.folder / "panels" / f"{data}_{network}.png") as draft:
                     Image.fromarray(draw_panels(panels, images.class_names)).save(draft, format="PNG")
-            cell = Cell(batch.records(), confusion(batch.prediction, masks, batch.classes), hashes)
-            cell.write(self.cell(data, network, start))
+            found = Block(batch.records(), confusion_matrix(batch.prediction, masks, batch.classes), hashes)
+            found.write(self.block(data, network, start))
 
 
 def _differs(theirs: Any, ours: Any, name: str = "") -> str:

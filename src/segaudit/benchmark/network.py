@@ -10,10 +10,10 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import nn
 
-from segaudit.files import whole
-from segaudit.task import SegmentationTask
-from segaudit.trainer import Trainer
-from segaudit.weights import load_weights
+from segaudit.records.files import atomic_write
+from segaudit.training.task import SegmentationTask
+from segaudit.training.trainer import Trainer
+from segaudit.training.weights import load_weights
 
 
 @dataclass
@@ -25,7 +25,7 @@ class BenchmarkNetwork:
         checkpoint: a file with its weights, read with ``weights_only=True``.
         epochs: how long it is trained on each data set's training split; 0 leaves the weights alone.
         learning_rate: of AdamW; falls along a cosine.
-        loss: as :class:`~segaudit.task.SegmentationTask` takes it; cross entropy unless told.
+        loss: as :class:`~segaudit.training.task.SegmentationTask` takes it; cross entropy unless told.
 
     """
 
@@ -63,7 +63,10 @@ def prepare(entry: BenchmarkNetwork, data: LightningDataModule, path: Path, seed
         load_weights(network, entry.checkpoint)
     if entry.epochs:
         _train(network, entry, data, seed)
-    with whole(path) as draft, open(draft, "wb") as file:  # a name would be written into the file, and change its hash
+    with (
+        atomic_write(path) as draft,
+        open(draft, "wb") as file,
+    ):  # a name would be written into the file, and change its hash
         torch.save({name: value.contiguous() for name, value in network.state_dict().items()}, file)
     return time.perf_counter() - started
 

@@ -1,4 +1,4 @@
-"""What the cells of a benchmark come to: files for people and for programs."""
+"""Writes what the blocks of a benchmark come to: files for people and for programs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segaudit.auditor import Auditor
-from segaudit.cell import Cell, ious
-from segaudit.files import whole
-from segaudit.provenance import data_hash, provenance
+from segaudit.records.blocks import Block
+from segaudit.records.files import atomic_write
+from segaudit.records.iou import iou_of_blocks
+from segaudit.records.provenance import data_hash, provenance
+from segaudit.records.summary import class_name, part, write_summary
 from segaudit.report.page import write_report
 from segaudit.report.plots import draw_plots
-from segaudit.report.summary import class_name, part, write_summary
 from segaudit.report.tables import write_tables
 
 _KEYS = ("sample_id", "class_index", "area", "explainer", "reason")
@@ -21,7 +22,7 @@ _KEYS = ("sample_id", "class_index", "area", "explainer", "reason")
 
 def write_results(
     folder: Path,
-    cells: Mapping[tuple[str, str], Sequence[Cell]],
+    blocks: Mapping[tuple[str, str], Sequence[Block]],
     auditor: Auditor,
     class_names: Mapping[str, Sequence[str]],
     weights: Mapping[str, str],
@@ -30,7 +31,7 @@ def write_results(
 
     Args:
         folder: of all files.
-        cells: by data set and network, in the order of the images.
+        blocks: by data set and network, in the order of the images.
         auditor: that made them.
         class_names: by data set.
         weights: hash of each network's weights.
@@ -42,13 +43,13 @@ def write_results(
     controls = [name for name, explainer in auditor.explainers.items() if explainer.control]
     long: list[dict[str, Any]] = []
     parts, samples = [], dict[str, dict[str, str]]()
-    for (data, network), found in cells.items():
-        records = [row for cell in found for row in cell.records]
+    for (data, network), found in blocks.items():
+        records = [row for block in found for row in block.records]
         long += _long(data, network, records, class_names[data])
         iou = _iou(found, class_names[data])
-        samples[data] = {name: digest for cell in found for name, digest in cell.samples.items()}
+        samples[data] = {name: digest for block in found for name, digest in block.samples.items()}
         parts.append(part(data, network, records, class_names[data], iou, len(samples[data]), controls))
-    with whole(folder / "results.parquet") as draft:
+    with atomic_write(folder / "results.parquet") as draft:
         pq.write_table(pa.Table.from_pylist(long), draft)
     origin = provenance(weights=dict(weights), data={name: data_hash(of) for name, of in samples.items()})
     summary = write_summary(
@@ -60,8 +61,8 @@ def write_results(
     return summary
 
 
-def _iou(cells: Sequence[Cell], names: Sequence[str]) -> dict[str, float]:
-    mean, each = ious(cell.confusion for cell in cells)
+def _iou(blocks: Sequence[Block], names: Sequence[str]) -> dict[str, float]:
+    mean, each = iou_of_blocks(block.confusion for block in blocks)
     return {"mean": mean} | {class_name(names, index): value for index, value in enumerate(each)}
 
 

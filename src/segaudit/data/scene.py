@@ -75,7 +75,7 @@ def draw_scene(
     """Draw one scene.
 
     Args:
-        rng: Source of all randomness; equal states give equal scenes.
+        rng: AuditImages of all randomness; equal states give equal scenes.
         size: Height and width in pixels.
         agreement: Probability that a tag's colour names the class of its object.
         max_objects: The number of objects is uniform in 1..max_objects (fewer where they don't fit).

@@ -11,7 +11,7 @@ from torch import Tensor
 from segaudit.functional.order import mean_ranks
 
 
-def effect_calibration(region_attribution: Tensor, region_effect: Tensor) -> Tensor:
+def effect_calibration(segment_attribution: Tensor, segment_effect: Tensor) -> Tensor:
     """Rank correlation over an image's regions between the map's mean and the region's effect; higher is better.
 
     Spearman's, ties given their mean rank, averaged over the partitions (our reading). About 0 for a random map, which need
@@ -19,8 +19,8 @@ def effect_calibration(region_attribution: Tensor, region_effect: Tensor) -> Ten
     credit is worth see :func:`effect_calibration_error`.
 
     Args:
-        region_attribution: mean of the map over each region of K partitions, ``(N, K, R)``.
-        region_effect: how far the score falls, relative to it, when the region is filled, ``(N, K, R)``; NaN where an image
+        segment_attribution: mean of the map over each region of K partitions, ``(N, K, R)``.
+        segment_effect: how far the score falls, relative to it, when the region is filled, ``(N, K, R)``; NaN where an image
             has no such region.
 
     Returns:
@@ -33,7 +33,7 @@ def effect_calibration(region_attribution: Tensor, region_effect: Tensor) -> Ten
         (tensor([1.]), tensor([-0.5000]))
 
     """
-    has = ~region_effect.isnan()
+    has = ~segment_effect.isnan()
 
     def centred(values: Tensor) -> Tensor:
         # Missing regions come last, where they change no other's rank.
@@ -41,12 +41,12 @@ def effect_calibration(region_attribution: Tensor, region_effect: Tensor) -> Ten
         mean = (ranks * has).sum(dim=2, keepdim=True) / has.sum(dim=2, keepdim=True)
         return ((ranks - mean) * has).where(has, 0.0)
 
-    claimed, found = centred(region_attribution.nan_to_num()), centred(region_effect)
+    claimed, found = centred(segment_attribution.nan_to_num()), centred(segment_effect)
     correlation = (claimed * found).sum(dim=2) / (claimed.norm(dim=2) * found.norm(dim=2))
-    return _where_finite(correlation.nanmean(dim=1), region_attribution, region_effect)
+    return _where_finite(correlation.nanmean(dim=1), segment_attribution, segment_effect)
 
 
-def effect_calibration_error(region_attribution: Tensor, region_effect: Tensor) -> Tensor:
+def effect_calibration_error(segment_attribution: Tensor, segment_effect: Tensor) -> Tensor:
     """Share of the credit that lies on other regions than the effects say; lower is better.
 
     ½ Σ |c − e| over the regions of a partition, averaged over the partitions: the total variation distance between the
@@ -56,8 +56,8 @@ def effect_calibration_error(region_attribution: Tensor, region_effect: Tensor) 
     differ from evenness; a random map about as much.
 
     Args:
-        region_attribution: mean of the map over each region of K partitions, ``(N, K, R)``.
-        region_effect: how far the score falls, relative to it, when the region is filled, ``(N, K, R)``; NaN where an image
+        segment_attribution: mean of the map over each region of K partitions, ``(N, K, R)``.
+        segment_effect: how far the score falls, relative to it, when the region is filled, ``(N, K, R)``; NaN where an image
             has no such region.
 
     Returns:
@@ -70,15 +70,15 @@ def effect_calibration_error(region_attribution: Tensor, region_effect: Tensor) 
         tensor([0.7500])
 
     """
-    has = ~region_effect.isnan()
+    has = ~segment_effect.isnan()
 
     def shares(values: Tensor) -> Tensor:
         positive = values.double().clamp_min(0).where(has, 0.0)
         positive = positive / positive.amax(dim=2, keepdim=True)  # their sum must not overflow
         return positive / positive.sum(dim=2, keepdim=True)
 
-    apart = (shares(region_attribution) - shares(region_effect)).abs().sum(dim=2) / 2
-    return _where_finite(apart.nanmean(dim=1), region_attribution, region_effect)
+    apart = (shares(segment_attribution) - shares(segment_effect)).abs().sum(dim=2) / 2
+    return _where_finite(apart.nanmean(dim=1), segment_attribution, segment_effect)
 
 
 def _where_finite(value: Tensor, attribution: Tensor, effect: Tensor) -> Tensor:

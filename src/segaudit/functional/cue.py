@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from segaudit.functional.faithfulness import relative_score
+from segaudit.functional.faithfulness import relative_confidence
 from segaudit.functional.leakage import mass_share
 
 
@@ -22,12 +22,12 @@ def cue_mass(attribution: Tensor, cue: Tensor) -> Tensor:
     return mass_share(attribution, cue, cue)
 
 
-def cue_effect(score: Tensor, score_without_cue: Tensor) -> Tensor:
+def cue_effect(confidence: Tensor, confidence_without_cue: Tensor) -> Tensor:
     """How far the score falls, relative to it, when the cue is filled: ``(N,)`` in [-19, 1]; near 0 for an honest model.
 
     Args:
-        score: S(x), ``(N,)`` in [0, 1].
-        score_without_cue: S of the image with its cue filled, ``(N,)``; NaN where there is no cue.
+        confidence: S(x), ``(N,)`` in [0, 1].
+        confidence_without_cue: S of the image with its cue filled, ``(N,)``; NaN where there is no cue.
 
     Returns:
         NaN for a score below 0.05 or without a cue.
@@ -38,4 +38,4 @@ def cue_effect(score: Tensor, score_without_cue: Tensor) -> Tensor:
         tensor([0.7500])
 
     """
-    return 1 - relative_score(score_without_cue, score)
+    return 1 - relative_confidence(confidence_without_cue, confidence)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 #: A target whose score is lower than this cannot be scored: relative changes of it would be noise.
-MIN_SCORE = 0.05
+MIN_CONFIDENCE = 0.05
 #: Above this share of the score left in the filled image, the fill is too weak to test anything.
 MAX_RESIDUAL = 0.5
 
@@ -69,7 +69,7 @@ def faithfulness_gap(
     return insertion_auc(insertion_curve, insertion_fractions) - deletion_auc(deletion_curve, deletion_fractions)
 
 
-def curve_error(deletion_error: Tensor, insertion_error: Tensor, score: Tensor, filled_score: Tensor) -> Tensor:
+def curve_error(deletion_error: Tensor, insertion_error: Tensor, confidence: Tensor, filled_confidence: Tensor) -> Tensor:
     """Estimated error of the two areas, the larger one, ``(N,)`` in [0, 40]; lower is better.
 
     How much the last round of points moved the area, in the units of :func:`deletion_auc`: a fault of the number of
@@ -78,8 +78,8 @@ def curve_error(deletion_error: Tensor, insertion_error: Tensor, score: Tensor, 
     Args:
         deletion_error: of the area under the curve, relative to S(x), ``(N,)``.
         insertion_error: the same of the insertion curve.
-        score: S(x), ``(N,)`` in [0, 1].
-        filled_score: S of the filled image, ``(N,)`` in [0, 1].
+        confidence: S(x), ``(N,)`` in [0, 1].
+        filled_confidence: confidence in the filled image, ``(N,)`` in [0, 1].
 
     Returns:
         ``(N,)``; NaN where S(x) is below 0.05 or the floor exceeds 0.5 (fill too weak).
@@ -89,7 +89,7 @@ def curve_error(deletion_error: Tensor, insertion_error: Tensor, score: Tensor, 
         tensor([0.0400])
 
     """
-    floor = relative_score(filled_score, score).double()
+    floor = relative_confidence(filled_confidence, confidence).double()
     error = torch.maximum(deletion_error, insertion_error).double() / (1 - floor)
     return error.where((floor <= MAX_RESIDUAL) & error.isfinite(), torch.nan).float()
 
@@ -164,7 +164,7 @@ def monotonicity(insertion_curve: Tensor) -> Tensor:
     return _where_testable(value, insertion_curve, insertion_curve[:, 0])
 
 
-def irof(region_deletion_curve: Tensor, region_deletion_fractions: Tensor) -> Tensor:
+def irof(segment_deletion_curve: Tensor, segment_deletion_fractions: Tensor) -> Tensor:
     """Area over the curve of the score as regions are filled in the order of the map's mean in them; higher is better.
 
     Iterative removal of features (Rieger, Hansen 2020). Our reading: between 1 and the curve's floor, which is its value
@@ -172,9 +172,9 @@ def irof(region_deletion_curve: Tensor, region_deletion_fractions: Tensor) -> Te
     way round, and in [-38, 2] where the score leaves the range of its two ends.
 
     Args:
-        region_deletion_curve: S with the first regions filled, over S(x), ``(N, K)``: first the unperturbed point (1), last
+        segment_deletion_curve: S with the first regions filled, over S(x), ``(N, K)``: first the unperturbed point (1), last
             the filled image.
-        region_deletion_fractions: true shares of filled pixels or regions, ``(K,)`` or ``(N, K)``, from 0 to 1.
+        segment_deletion_fractions: true shares of filled pixels or regions, ``(K,)`` or ``(N, K)``, from 0 to 1.
 
     Returns:
         ``(N,)``; NaN where the curve is not finite or the floor exceeds 0.5 (fill too weak).
@@ -184,30 +184,30 @@ def irof(region_deletion_curve: Tensor, region_deletion_fractions: Tensor) -> Te
         tensor([0.7500])
 
     """
-    return 1 - _area_above_floor(region_deletion_curve, region_deletion_fractions, region_deletion_curve[:, -1])
+    return 1 - _area_above_floor(segment_deletion_curve, segment_deletion_fractions, segment_deletion_curve[:, -1])
 
 
-def fill_residual(score: Tensor, filled_score: Tensor) -> Tensor:
+def fill_residual(confidence: Tensor, filled_confidence: Tensor) -> Tensor:
     """Share of the score that is left when everything is filled, ``(N,)`` in [0, 20]; NaN for a score below 0.05.
 
     Lower is better. A fault of the fill, not of a map. Above 0.5 the fill is too weak to test anything, and the areas of
     that target are NaN.
 
     Args:
-        score: S(x), ``(N,)`` in [0, 1].
-        filled_score: S of the filled image, ``(N,)`` in [0, 1].
+        confidence: S(x), ``(N,)`` in [0, 1].
+        filled_confidence: confidence in the filled image, ``(N,)`` in [0, 1].
 
     Example:
         >>> fill_residual(torch.tensor([0.8]), torch.tensor([0.2]))
         tensor([0.2500])
 
     """
-    return relative_score(filled_score, score)
+    return relative_confidence(filled_confidence, confidence)
 
 
-def relative_score(other: Tensor, score: Tensor) -> Tensor:
-    """Another score over S(x), both ``(N,)``: in [0, 20]; NaN where S(x) is too low for a relative value."""
-    return (other.double() / score.where(score >= MIN_SCORE, torch.nan)).float()
+def relative_confidence(other: Tensor, confidence: Tensor) -> Tensor:
+    """Divide another confidence by S(x), both ``(N,)``: in [0, 20]; NaN where S(x) is too low for a relative value."""
+    return (other.double() / confidence.where(confidence >= MIN_CONFIDENCE, torch.nan)).float()
 
 
 def _area_above_floor(curve: Tensor, fractions: Tensor, floor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Interventions on the input: fills, regions, masked forwards, perturbations."""
+"""Interventions on the input: fills, regions, partitions, perturbations."""
 
 from segaudit.intervention.fill import (
     BlurFill,
@@ -12,6 +12,7 @@ from segaudit.intervention.fill import (
     ShuffleFill,
 )
 from segaudit.intervention.intervention import Intervention
+from segaudit.intervention.partition import GridRegions, Regions, SuperpixelRegions
 from segaudit.intervention.perturbation import (
     JPEG,
     Albumentations,
@@ -22,8 +23,6 @@ from segaudit.intervention.perturbation import (
     Perturbation,
     Shift,
 )
-from segaudit.intervention.probe import Probe
-from segaudit.intervention.region import GridRegions, Regions, SuperpixelRegions
 
 __all__ = [
     "JPEG",
@@ -42,7 +41,6 @@ __all__ = [
     "NoiseFill",
     "NoisyLinearFill",
     "Perturbation",
-    "Probe",
     "RangeFill",
     "Regions",
     "Shift",

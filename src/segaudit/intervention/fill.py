@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segaudit import noise
+from segaudit import randomness
 from segaudit.intervention.linear import interpolate
 
 
@@ -127,7 +127,7 @@ class NoiseFill(Fill):
     def __call__(self, images: Tensor) -> Tensor:
         """Noise that follows from each image's content and the seed, whatever else is in the batch."""
         axes = tuple(range(2, images.ndim))
-        draws = noise.normal(noise.image_keys(images, self.seed), images.shape[1:]).to(images.dtype)
+        draws = randomness.normal(randomness.image_keys(images, self.seed), images.shape[1:]).to(images.dtype)
         return images.mean(axes, keepdim=True) + draws * images.std(axes, keepdim=True, correction=0)
 
 
@@ -178,7 +178,7 @@ class ShuffleFill(Fill):
     def __call__(self, images: Tensor) -> Tensor:
         """Whole pixels move, so that colours stay; the order follows from each image's content and the seed."""
         flat = images.flatten(2)
-        draws = noise.uniform(noise.image_keys(images, self.seed), (flat.shape[2],))
+        draws = randomness.uniform(randomness.image_keys(images, self.seed), (flat.shape[2],))
         order = draws.argsort(dim=1, stable=True)
         return flat.gather(2, order[:, None].expand_as(flat)).view(images.shape)
 
@@ -207,7 +207,7 @@ class NoisyLinearFill(Fill):
     def __call__(self, images: Tensor) -> Tensor:
         """The mean colour and noise: nothing is left to interpolate from."""
         axes = tuple(range(1, images.ndim))
-        draws = noise.normal(noise.image_keys(images, self.seed), images.shape[1:]).to(images.dtype)
+        draws = randomness.normal(randomness.image_keys(images, self.seed), images.shape[1:]).to(images.dtype)
         return images.mean(axes[1:], keepdim=True) + self.noise * images.std(axes, keepdim=True, correction=0) * draws
 
     def remove(self, images: Tensor, removed: Tensor, filled: Tensor) -> Tensor:

@@ -1,32 +1,38 @@
-"""How pixels are removed."""
+"""Sets how pixels are removed."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 from segaudit.intervention.fill import Fill, RangeFill
-from segaudit.intervention.region import Regions, SuperpixelRegions
-from segaudit.intervention.room import Precision, Room
+from segaudit.intervention.partition import Regions, SuperpixelRegions
+from segaudit.names import Immutable
+
+#: In Lightning's words.
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
 
-class Intervention:
-    """How pixels are removed and how finely: shared by all explainers and scores of an audit.
+class Intervention(Immutable):
+    """Sets how pixels are removed and how finely, for all explainers and scores of an audit.
+
+    The object never changes. What a run decides, such as a Trainer's precision, stays in the run.
 
     Args:
-        fill: what stands in place of removed pixels; the image's darkest and its brightest colour unless told. Of several,
-            each target gets the one that leaves the least of its score when the whole image is filled: a model must call a
+        fill: replaces removed pixels. Defaults to the image's darkest and brightest colour. Of several fills, each target
+            gets the one that leaves the least of its confidence when the whole image is filled: a model must call a
             filled image something, so any one fill fails for some class. A sweep masks an image once for each fill that
             its targets have.
-        regions: the partitions whose parts are removed one at a time for effect maps.
-        steps: points of a deletion or insertion curve beside its two ends; see :mod:`segaudit.intervention.curve`.
-        units: what these curves fill or show at a time, at one scale: pixels unless told, patches with
-            :class:`GridRegions`, superpixels with :class:`SuperpixelRegions`. The map's mean in a unit is what ranks it, and
+        regions: makes the partitions whose segments are removed one at a time for effect maps. Defaults to superpixels.
+        steps: points of a deletion or insertion curve beside its two ends; see :mod:`segaudit.forwards.curve`.
+        max_batch: most images in one forward pass; an image with gradients counts as four. Defaults to 64, and in training
+            to at most a training batch. When memory runs out, the run goes on with fewer.
+        units: what a curve fills or shows at a time: patches with :class:`GridRegions`, superpixels with
+            :class:`SuperpixelRegions`, of one scale. Defaults to pixels. A unit's rank is that of the map's mean in it, and
             a point of the curve has whole units.
-        max_batch: most images in one forward pass; one whose gradients are asked for counts as four. 64 unless told, and
-            in training no more than a training batch. Where the memory runs out, fewer from then on.
-        precision: of masked forwards, "32-true", "16-mixed" or "bf16-mixed"; the Trainer's unless told, and single where
-            there is none. Passes with gradients are outside of it. docs/speed.md has what half of it costs and saves.
+        precision: of masked forwards, "32-true", "16-mixed" or "bf16-mixed". Defaults to the Trainer's, and to single
+            precision without one. Passes with gradients are always single. docs/speed.md has what half of it saves.
 
-    Attributes:
-        room: how many images go through the network at once, and in which precision.
+    Raises:
+        ValueError: if a number makes no sense, or the list of fills is empty.
 
     """
 
@@ -45,15 +51,25 @@ class Intervention:
             raise ValueError("fill is an empty list: name at least one fill, or leave it out for the default.")
         if units is not None and len(units.counts) != 1:
             raise ValueError(f"units are of one scale, but their counts are {units.counts}: name one number.")
+        check_batching(max_batch, precision)
         if fill is None:
             fill = [RangeFill(0.0), RangeFill(1.0)]
-        self.fills = list(fill) if isinstance(fill, Sequence) else [fill]
+        self.fills = tuple(fill) if isinstance(fill, Sequence) else (fill,)
         self.regions = regions or SuperpixelRegions()
         self.steps = steps
-        self.room = Room(max_batch, precision)
+        self.max_batch = max_batch
         self.units = units
+        self.precision = precision
 
-    @property
-    def max_batch(self) -> int:
-        """Most images in one forward pass, as of now."""
-        return self.room.most
+
+def check_batching(max_batch: int | None, precision: str | None) -> None:
+    """Refuse settings that make no sense.
+
+    Raises:
+        ValueError: if ``max_batch`` is below 1 or the precision is unknown.
+
+    """
+    if max_batch is not None and max_batch < 1:
+        raise ValueError(f"max_batch must be at least 1, got {max_batch}.")
+    if precision not in (None, *get_args(Precision)):
+        raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}.")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from segaudit import noise
+from segaudit import randomness
 from segaudit.intervention.fill import blur_axis
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class GaussianNoise(Perturbation):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Noise that follows from each image's content and the seed."""
-        return add_noise(images, self.level, noise.image_keys(images, self.seed))
+        return add_noise(images, self.level, randomness.image_keys(images, self.seed))
 
 
 class Brightness(Perturbation):
@@ -223,7 +223,7 @@ class Albumentations(Perturbation):
             ValueError: if an image is not two-dimensional, or the transform changes its shape or its type.
 
         """
-        keys = noise.image_keys(images, self.seed).cpu().numpy().view(np.uint64).tolist()
+        keys = randomness.image_keys(images, self.seed).cpu().numpy().view(np.uint64).tolist()
         return _as_bytes(images, self.transform, lambda image, place: self._transform(image, keys[place]))
 
     def _transform(self, image: NDArray[np.uint8], key: int) -> NDArray[np.uint8]:
@@ -243,10 +243,10 @@ def add_noise(images: Tensor, level: float, keys: Tensor) -> Tensor:
     Args:
         images: ``(B, channels, *S)``.
         level: standard deviation of the noise over that of each image.
-        keys: ``(B,)``, see :func:`segaudit.noise.image_keys`.
+        keys: ``(B,)``, see :func:`segaudit.randomness.image_keys`.
 
     """
-    return images + level * _spread(images) * noise.normal(keys, images.shape[1:]).to(images.dtype)
+    return images + level * _spread(images) * randomness.normal(keys, images.shape[1:]).to(images.dtype)
 
 
 def _spread(images: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ class EffectCalibration(TargetMean):
     plot_lower_bound = -1.0
     plot_upper_bound = 1.0
 
-    def update(self, region_attribution: Tensor, region_effect: Tensor) -> None:
+    def update(self, segment_attribution: Tensor, segment_effect: Tensor) -> None:
         """Add the maps' means ``(N, K, R)`` over the regions of K partitions and the regions' effects ``(N, K, R)``."""
-        self.add(effect_calibration(region_attribution, region_effect))
+        self.add(effect_calibration(segment_attribution, segment_effect))
 
 
 class EffectCalibrationError(TargetMean):
@@ -25,6 +25,6 @@ class EffectCalibrationError(TargetMean):
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
 
-    def update(self, region_attribution: Tensor, region_effect: Tensor) -> None:
+    def update(self, segment_attribution: Tensor, segment_effect: Tensor) -> None:
         """Add the maps' means ``(N, K, R)`` over the regions of K partitions and the regions' effects ``(N, K, R)``."""
-        self.add(effect_calibration_error(region_attribution, region_effect))
+        self.add(effect_calibration_error(segment_attribution, segment_effect))

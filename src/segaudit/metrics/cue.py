@@ -23,6 +23,6 @@ class CueEffect(TargetMean):
     plot_lower_bound = -19.0
     plot_upper_bound = 1.0
 
-    def update(self, score: Tensor, score_without_cue: Tensor) -> None:
-        """Add scores ``(N,)`` with and without the cue."""
-        self.add(cue_effect(score, score_without_cue))
+    def update(self, confidence: Tensor, confidence_without_cue: Tensor) -> None:
+        """Add confidences ``(N,)`` with and without the cue."""
+        self.add(cue_effect(confidence, confidence_without_cue))

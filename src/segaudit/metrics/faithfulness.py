@@ -72,9 +72,9 @@ class CurveError(TargetMean):
     plot_lower_bound = 0.0
     plot_upper_bound = 40.0
 
-    def update(self, deletion_error: Tensor, insertion_error: Tensor, score: Tensor, filled_score: Tensor) -> None:
-        """Add errors ``(N,)`` and scores ``(N,)`` of images and of filled images."""
-        self.add(curve_error(deletion_error, insertion_error, score, filled_score))
+    def update(self, deletion_error: Tensor, insertion_error: Tensor, confidence: Tensor, filled_confidence: Tensor) -> None:
+        """Add errors ``(N,)`` and confidences ``(N,)`` of images and of filled images."""
+        self.add(curve_error(deletion_error, insertion_error, confidence, filled_confidence))
 
 
 class Comprehensiveness(TargetMean):
@@ -140,9 +140,9 @@ class IROF(TargetMean):
     plot_lower_bound = -38.0
     plot_upper_bound = 2.0
 
-    def update(self, region_deletion_curve: Tensor, region_deletion_fractions: Tensor) -> None:
+    def update(self, segment_deletion_curve: Tensor, segment_deletion_fractions: Tensor) -> None:
         """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
-        self.add(irof(region_deletion_curve, region_deletion_fractions))
+        self.add(irof(segment_deletion_curve, segment_deletion_fractions))
 
 
 class FillResidual(TargetMean):
@@ -152,6 +152,6 @@ class FillResidual(TargetMean):
     plot_lower_bound = 0.0
     plot_upper_bound = 20.0
 
-    def update(self, score: Tensor, filled_score: Tensor) -> None:
-        """Add scores ``(N,)`` of images and of filled images."""
-        self.add(fill_residual(score, filled_score))
+    def update(self, confidence: Tensor, filled_confidence: Tensor) -> None:
+        """Add confidences ``(N,)`` of images and of filled images."""
+        self.add(fill_residual(confidence, filled_confidence))

@@ -1,12 +1,12 @@
 """What a person sees of an audit: tables, pictures, and the report."""
 
+from segaudit.records.run import read_records, read_run
+from segaudit.records.summary import read_summary
 from segaudit.report.comparison import comparison
 from segaudit.report.folder import AuditFolder
 from segaudit.report.gate import AuditFailedError, Rule
 from segaudit.report.page import write_report
 from segaudit.report.picture import Panel, draw_panels
-from segaudit.report.run import read_records, read_run
-from segaudit.report.summary import read_summary
 from segaudit.report.table import difference_table, score_table
 
 __all__ = [

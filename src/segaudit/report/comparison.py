@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from segaudit.evidence import is_shared
+from segaudit.evidence.registry import is_shared
 from segaudit.metrics.catalogue import catalogue
-from segaudit.report.summary import number
+from segaudit.records.summary import number
 from segaudit.statistics import Difference, Estimate, Records, compare, holm, summary
 
 

@@ -1,4 +1,4 @@
-"""The folder that a whole audit leaves: block by block while it runs, then all that a person or a program reads."""
+"""Writes the folder of an offline audit: block by block while it runs, then all that a person or a program reads."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,15 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from segaudit.auditor import AuditedBatch, Auditor, gather
-from segaudit.cell import Cell, confusion, ious
-from segaudit.files import whole
-from segaudit.provenance import data_hash, provenance, sample_hash
+from segaudit.records.blocks import Block
+from segaudit.records.files import atomic_write
+from segaudit.records.iou import confusion_matrix, iou_of_blocks
+from segaudit.records.provenance import data_hash, provenance, sample_hash
+from segaudit.records.summary import class_name, number, part, write_summary
 from segaudit.report.gallery import Gallery
 from segaudit.report.gate import Rule
 from segaudit.report.page import write_report
 from segaudit.report.picture import Panel, draw_leakage, draw_panels
-from segaudit.report.summary import class_name, number, part, write_summary
 from segaudit.report.table import main_explainer
 from segaudit.report.tables import write_tables
 
@@ -31,30 +32,36 @@ class AuditFolder:
     Args:
         folder: where to.
         auditor: that audits.
+        max_images: at most so many images are audited; None for all.
+        ignore_index: label of the pixels that count nowhere, as the task has it.
 
     """
 
-    def __init__(self, folder: Path, auditor: Auditor) -> None:
+    def __init__(
+        self, folder: Path, auditor: Auditor, max_images: int | None = None, ignore_index: int | None = None
+    ) -> None:
         self.folder, self.auditor = folder, auditor
+        self.max_images, self.ignore_index = max_images, ignore_index
         self.main = main_explainer(auditor)
         self.gallery = Gallery(self.main, auditor.directions)
-        self._cells: dict[int, Cell] = {}
+        self._blocks: dict[int, Block] = {}
 
     def add(self, start: int, batch: AuditedBatch) -> None:
-        """Keep the block of images that begins with the image ``start``."""
+        """Add the block of images that begins with the image ``start``."""
         self.gallery.add(batch)
         masks = batch.masks
         hashes = {
             name: sample_hash(batch.images[i], None if masks is None else masks[i])
             for i, name in enumerate(batch.sample_ids)
         }
-        self._cells[start] = Cell(batch.records(), confusion(batch.prediction, masks, batch.classes), hashes)
-        self._cells[start].write(self.folder / "blocks" / f"{start:05d}.parquet")
+        counts = confusion_matrix(batch.prediction, masks, batch.classes, self.ignore_index)
+        self._blocks[start] = Block(batch.records(), counts, hashes)
+        self._blocks[start].write(self.folder / "blocks" / f"{start:05d}.parquet")
 
     def gather(self) -> None:
         """Bring together what all ranks have; every rank must call it."""
-        cells = {start: cell for of in gather(self._cells) for start, cell in of.items()}
-        self._cells = dict(sorted(cells.items()))
+        blocks = {start: block for of in gather(self._blocks) for start, block in of.items()}
+        self._blocks = dict(sorted(blocks.items()))
         self.gallery = self.gallery.merge(gather(self.gallery))
 
     def write(
@@ -80,15 +87,15 @@ class AuditFolder:
             What is in ``summary.json``.
 
         """
-        cells = list(self._cells.values())
-        records = [row for cell in cells for row in cell.records]
-        samples = {name: digest for cell in cells for name, digest in cell.samples.items()}
+        blocks = list(self._blocks.values())
+        records = [row for block in blocks for row in block.records]
+        samples = {name: digest for block in blocks for name, digest in block.samples.items()}
         rows = [{"class": class_name(names, row["class_index"])} | row for row in records]
-        with whole(self.folder / "targets.parquet") as draft:
+        with atomic_write(self.folder / "targets.parquet") as draft:
             pq.write_table(pa.Table.from_pylist(rows), draft)
-        with whole(self.folder / "curves.parquet") as draft:
+        with atomic_write(self.folder / "curves.parquet") as draft:
             pq.write_table(pa.Table.from_pylist(self.gallery.curves()), draft)
-        mean, each = ious([cell.confusion for cell in cells])
+        mean, each = iou_of_blocks([block.confusion for block in blocks], self.ignore_index)
         iou = {"mean": mean} | {class_name(names, index): value for index, value in enumerate(each)}
         worst = self._draw(names)
         controls = [name for name, explainer in self.auditor.explainers.items() if explainer.control]
@@ -122,7 +129,7 @@ class AuditFolder:
             files = {}
             for kind, picture in pictures.items():
                 files[kind] = f"worst/{place:02d}_{kind}.png"
-                with whole(self.folder / files[kind]) as draft:
+                with atomic_write(self.folder / files[kind]) as draft:
                     Image.fromarray(picture).save(draft, format="PNG")
             rows.append(_about(panel, self.main, names) | {"pictures": files})
         return rows

@@ -14,11 +14,11 @@ import yaml
 from jinja2 import Environment
 from markupsafe import Markup
 
-from segaudit.files import whole
 from segaudit.metrics.catalogue import catalogue
+from segaudit.records.files import atomic_write
+from segaudit.records.run import Run, all_directions, column, read_records, read_run, run_names
 from segaudit.report.chart import Line, line_chart
 from segaudit.report.comparison import comparison
-from segaudit.report.run import Run, all_directions, column, read_records, read_run, run_names
 from segaudit.report.tables import ordered, ranks
 from segaudit.report.verdict import verdict
 
@@ -56,7 +56,7 @@ def write_report(runs: Sequence[Path | str], path: Path | str) -> Path:
         nothing_to_compare=_why_not(found) if len(found) > 1 else "",
         glossary=[(e.name, e.better, e.range, e.summary.replace("``", "")) for e in catalogue() if e.name in scores],
     )
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(text, encoding="utf-8")
     return Path(path)
 

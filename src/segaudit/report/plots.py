@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from segaudit.files import whole
+from segaudit.records.files import atomic_write
 from segaudit.report.curves import KINDS
 from segaudit.report.picture import Picture
 from segaudit.report.tables import ordered
@@ -30,7 +30,7 @@ def draw_plots(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
     drawn = []
     for file, score, logarithmic in _PLOTS:
         if {score, _FAITHFULNESS} <= set(summary["directions"]):
-            with whole(folder / file) as draft:
+            with atomic_write(folder / file) as draft:
                 FigureCanvasAgg(_figure(summary, score, logarithmic)).print_png(str(draft))
             drawn.append(folder / file)
     return drawn

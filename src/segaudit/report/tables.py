@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segaudit.files import whole
+from segaudit.records.files import atomic_write
 
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
 _TEX_ARROWS = {True: r" $\uparrow$", False: r" $\downarrow$", None: ""}
@@ -13,11 +13,11 @@ _TEX_ARROWS = {True: r" $\uparrow$", False: r" $\downarrow$", None: ""}
 
 def write_tables(folder: Path, summary: Mapping[str, Any]) -> None:
     """Write ``tables.md``, ``tables.tex`` and ``tables.csv``."""
-    with whole(folder / "tables.md") as draft:
+    with atomic_write(folder / "tables.md") as draft:
         draft.write_text("\n\n".join(markdown(summary, part) for part in summary["parts"]) + "\n", encoding="utf-8")
-    with whole(folder / "tables.tex") as draft:
+    with atomic_write(folder / "tables.tex") as draft:
         draft.write_text("\n\n".join(latex(summary, part) for part in summary["parts"]) + "\n", encoding="utf-8")
-    with whole(folder / "tables.csv") as draft, open(draft, "w", newline="", encoding="utf-8") as file:
+    with atomic_write(folder / "tables.csv") as draft, open(draft, "w", newline="", encoding="utf-8") as file:
         rows = [
             {"data": part["data"], "network": part["network"]} | row for part in summary["parts"] for row in part["scores"]
         ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from segaudit.report.summary import FEW_IMAGES
+from segaudit.records.summary import FEW_IMAGES
 
 #: More targets than this without a score are worth a warning.
 _MANY_UNSCORED = 0.25

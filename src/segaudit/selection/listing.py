@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from segaudit.files import whole
+from segaudit.records.files import atomic_write
 from segaudit.selection.candidate import Ranked
 from segaudit.selection.rules import SelectionRule
 
@@ -58,7 +58,7 @@ def write_selection(folder: Path, rule: SelectionRule, ranked: Sequence[Ranked])
         "verdict": verdict(rule, ranked),
         "candidates": [_row(place, one) for place, one in enumerate(ranked, start=1)],
     }
-    with whole(folder / "selection.json") as draft:
+    with atomic_write(folder / "selection.json") as draft:
         draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     lines = [f"{found['verdict']}", "", f"`{rule}`", ""]
     lines += [f"| place | candidate | {' | '.join(rule.keys)} | checkpoint | why |", "| --- " * (len(rule.keys) + 4) + "|"]
@@ -66,7 +66,7 @@ def write_selection(folder: Path, rule: SelectionRule, ranked: Sequence[Ranked])
         numbers = " | ".join(_number(one.candidate.values.get(key)) for key in rule.keys)
         file = Path(one.candidate.path).name or "dropped"
         lines.append(f"| {place} | {one.candidate.name} | {numbers} | {file} | {one.why} |")
-    with whole(folder / "selection.md") as draft:
+    with atomic_write(folder / "selection.md") as draft:
         draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from segaudit.files import whole
+from segaudit.records.files import atomic_write
 from segaudit.selection.candidate import Ranked
 from segaudit.selection.listing import chosen
 from segaudit.selection.rules import SelectionRule
@@ -58,6 +58,6 @@ def draw_selection(path: Path, rule: SelectionRule, ranked: Sequence[Ranked]) ->
     axis.set_title(str(rule), fontsize=8, loc="left", wrap=True)
     axis.grid(alpha=0.25)
     axis.legend(fontsize=7, frameon=False)
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         FigureCanvasAgg(figure).print_png(str(draft))
     return True

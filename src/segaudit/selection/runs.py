@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from segaudit.report.run import read_run, run_names
+from segaudit.records.run import read_run, run_names
 from segaudit.selection.candidate import Candidate
 
 

@@ -7,11 +7,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from segaudit.attribution import attribution_context
+from segaudit.forwards.batching import Batching
+from segaudit.forwards.probe import forward
+from segaudit.forwards.target import TargetSelector, target_confidence
 from segaudit.functional import cue_effect
-from segaudit.intervention.probe import forward
-from segaudit.intervention.room import Room
 from segaudit.statistics import Association, Records, auroc, spearman
-from segaudit.target import TargetSelector, target_score
 from segaudit.validity.means import means
 
 
@@ -93,9 +93,11 @@ def reliance(
     """
     if images.shape != changed.shape:
         raise ValueError(f"images {tuple(images.shape)} and changed {tuple(changed.shape)} must be of one shape.")
-    room = Room(max_batch)
+    batching = Batching(max_batch)
     with attribution_context(model):
-        logits = forward(model, images, room)
+        logits = forward(model, images, batching)
         targets = (selector or TargetSelector())(logits)
-        before, after = (target_score(of[targets.image_index], targets) for of in (logits, forward(model, changed, room)))
+        before, after = (
+            target_confidence(of[targets.image_index], targets) for of in (logits, forward(model, changed, batching))
+        )
         return cue_effect(before, after)

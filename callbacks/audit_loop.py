@@ -1,0 +1,152 @@
+"""Audits a list of images, shared among the processes of a run."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from segaudit.auditor import AuditedBatch, Auditor, gather
+from segaudit.callbacks.images import AuditImages
+from segaudit.callbacks.tolerance import Tolerance, brief
+from segaudit.forwards.batch import Sample
+from segaudit.forwards.batching import free_memory, out_of_memory
+from segaudit.report.curves import Curves
+from segaudit.report.picture import Panel, first_targets
+
+
+@dataclass
+class AuditResult:
+    """Holds what one audit found.
+
+    Attributes:
+        values: scores, as :meth:`segaudit.Auditor.compute` names them, and ``lost``.
+        records: one row a target and explainer, of all processes.
+        lost: why images are missing, a sentence each, of all processes.
+        panels: the targets to draw, of this process.
+        curves: of all processes; empty where :class:`AuditLoop` handed the batches on.
+
+    """
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    panels: list[Panel] = field(default_factory=list)
+    curves: Curves = field(default_factory=Curves)
+
+
+class AuditLoop:
+    """Audits images in blocks, each process its share, and survives what single images do to it.
+
+    Args:
+        auditor: explains and scores.
+        unpack: takes images, masks, ids and cues out of a batch.
+        tolerance: decides whether an error ends the run.
+        panels: how many targets are to be drawn.
+
+    """
+
+    def __init__(self, auditor: Auditor, unpack: Callable[[Any], Sample], tolerance: Tolerance, panels: int) -> None:
+        self.auditor, self.unpack, self.tolerance, self.panels = auditor, unpack, tolerance, panels
+        self._lost: list[str] = []
+
+    def run(
+        self,
+        trainer: Trainer,
+        images: AuditImages,
+        order: Sequence[int],
+        block: int,
+        deadline: float | None = None,
+        hand_on: Callable[[int, AuditedBatch], None] | None = None,
+    ) -> AuditResult:
+        """Audit the images of ``order``; every process must call it.
+
+        Args:
+            trainer: of the run.
+            images: reads them.
+            order: their numbers, the same on all processes.
+            block: images that are explained at once.
+            deadline: reading of the clock after which no further block begins; at least one is audited.
+            hand_on: takes the first image's place in ``order`` and the batch. Defaults to adding up the curves.
+
+        """
+        self.auditor.reset()
+        self._lost = []
+        found = AuditResult()
+        # An image belongs to one rank whatever the sampler would pad, and to one block however many ranks there are, unless
+        # there are so few images that some rank would have none.
+        block = min(block, max(1, -(-len(order) // trainer.world_size)))
+        starts = range(0, len(order), block)
+        bar = tqdm(
+            total=len(order),
+            desc="Audit",
+            unit="image",
+            leave=hand_on is not None,
+            disable=trainer.progress_bar_callback is None or not trainer.is_global_zero,
+        )
+        with bar:
+            for turn in range(0, len(starts), trainer.world_size):
+                these = starts[turn : turn + trainer.world_size]
+                if trainer.global_rank < len(these):
+                    start = these[trainer.global_rank]
+                    for audited in self._try(images, order[start : start + block], self.tolerance.forgives(trainer)):
+                        if hand_on is not None:
+                            hand_on(start, audited)
+                        else:
+                            found.curves.add(audited)
+                        found.panels += first_targets(audited, self.panels - len(found.panels))
+                bar.update(min(block * len(these), len(order) - these[0]))
+                spent = deadline is not None and time.perf_counter() >= deadline
+                if trainer.strategy.reduce_boolean_decision(spent, all=False) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+                    break
+        found.lost = [why for of in gather(self._lost) for why in of]
+        found.values = self._compute(trainer) | {"lost": torch.tensor(float(len(found.lost)))}
+        found.records = self.auditor.records()
+        if hand_on is None:
+            found.curves = Curves.merge(gather(found.curves))
+        return found
+
+    def try_one(self, trainer: Trainer, images: AuditImages, seed: int) -> None:
+        """Audit one image and forget it; errors are not forgiven. Every process must call it."""
+        audited = self._update(images, images.order(1, seed))
+        if trainer.strategy.reduce_boolean_decision(bool(len(audited.targets))):  # computing asks all ranks
+            self.auditor.compute()
+        self.auditor.reset()
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of the values."""
+        shared = self.auditor.shared
+        each = [score for score in self.auditor.directions if score not in shared]
+        scores = [f"{name}/{score}" for name in self.auditor.explainers for score in [*each, "unscored"]]
+        return [*scores, *shared, "images", "targets", "lost"]
+
+    def _try(self, images: AuditImages, rows: Sequence[int], forgiving: bool) -> list[AuditedBatch]:
+        """Audit images together, or where that fails one by one, and note which of them cannot be audited."""
+        try:
+            return [self._update(images, rows)]
+        except Exception as error:
+            if not forgiving:
+                raise
+            why, full = brief(error), out_of_memory(error)
+        if full:
+            free_memory()  # only here, where the error and with it what its frames held are gone
+        if len(rows) > 1:
+            return [one for row in rows for one in self._try(images, [row], forgiving)]
+        self._lost.append(f"image {rows[0]}: {why}")
+        return []
+
+    def _update(self, images: AuditImages, rows: Sequence[int]) -> AuditedBatch:
+        sample = self.unpack(images.batch(rows))
+        ids = rows if sample.ids is None else sample.ids
+        return self.auditor.update(images.pl_module, sample.images, sample.masks, ids, sample.cues)
+
+    def _compute(self, trainer: Trainer) -> dict[str, Tensor]:
+        """Compute the scores over all images; NaN, beside what was counted, where a metric fails at that."""
+        with self.tolerance.excuse(trainer, "the scores of the audit could not be computed"):
+            return self.auditor.compute()
+        return {key: torch.tensor(torch.nan) for key in self.keys if key != "lost"} | self.auditor.counts()

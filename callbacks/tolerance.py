@@ -1,0 +1,59 @@
+"""Keeps a failure of the audit from ending a training."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import shorten
+from typing import Literal, get_args
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+
+OnError = Literal["warn", "raise"]
+
+
+class Tolerance:
+    """Decides what becomes of an error once training has begun.
+
+    Args:
+        prefix: of the audit, for warnings.
+        on_error: "warn" lets the training go on, "raise" ends it. In ``validate`` and ``test`` an error always ends the
+            run.
+
+    Raises:
+        ValueError: if ``on_error`` is neither.
+
+    """
+
+    def __init__(self, prefix: str, on_error: OnError) -> None:
+        if on_error not in get_args(OnError):
+            raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}.")
+        self.prefix, self.on_error = prefix, on_error
+
+    def forgives(self, trainer: Trainer) -> bool:
+        """Tell whether the run goes on after an error."""
+        return self.on_error == "warn" and trainer.state.fn == "fit"
+
+    @contextmanager
+    def excuse(self, trainer: Trainer, what: str) -> Iterator[None]:
+        """Warn of an error inside, where the run goes on after it; ``what`` says what is lost."""
+        try:
+            yield
+        except Exception as error:
+            if not self.forgives(trainer):
+                raise
+            rank_zero_warn(f"{self.prefix}: {what}, and training goes on. {brief(error)}")
+
+
+def brief(error: BaseException) -> str:
+    """Tell kind, message and place of an error in one line.
+
+    Example:
+        >>> brief(ValueError("no such class"))
+        'ValueError: no such class'
+
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {shorten(str(error), 500, placeholder=' …')}{place}"

@@ -1,0 +1,42 @@
+# What `import segaudit` offers: lazy_loader reads this list, and so do type checkers.
+__version__: str
+
+from . import attribution as attribution
+from . import benchmark as benchmark
+from . import callbacks as callbacks
+from . import data as data
+from . import evidence as evidence
+from . import forwards as forwards
+from . import functional as functional
+from . import intervention as intervention
+from . import metrics as metrics
+from . import records as records
+from . import report as report
+from . import selection as selection
+from . import statistics as statistics
+from . import testing as testing
+from . import training as training
+from . import validity as validity
+from .attribution import DEA as DEA
+from .attribution import Explainer as Explainer
+from .attribution import IntegratedGradients as IntegratedGradients
+from .attribution import Random as Random
+from .attribution import RegionEffects as RegionEffects
+from .attribution import Saliency as Saliency
+from .attribution import SegGradCAM as SegGradCAM
+from .attribution import TargetMask as TargetMask
+from .auditor import AuditedBatch as AuditedBatch
+from .auditor import Auditor as Auditor
+from .forwards import Probe as Probe
+from .forwards import Targets as Targets
+from .forwards import TargetSelector as TargetSelector
+from .intervention import BlurFill as BlurFill
+from .intervention import ConstantFill as ConstantFill
+from .intervention import Fill as Fill
+from .intervention import Intervention as Intervention
+from .intervention import MeanFill as MeanFill
+from .intervention import NoiseFill as NoiseFill
+from .intervention import RangeFill as RangeFill
+from .training import ReliancePenalty as ReliancePenalty
+from .training import SegmentationTask as SegmentationTask
+from .training import Trainer as Trainer

@@ -1,0 +1,151 @@
+"""What an audit or a benchmark came to, as plain data: what summary.json holds and every report is made from."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segaudit.records.files import atomic_write
+from segaudit.statistics import Estimate, Records, difference, holm, summary
+
+FORMAT = 1
+#: With fewer images the bootstrap's intervals are too narrow to be shown.
+FEW_IMAGES = 6
+
+
+def part(
+    data: str,
+    network: str,
+    records: Records,
+    class_names: Sequence[str],
+    iou: Mapping[str, float],
+    samples: int,
+    controls: Sequence[str] = (),
+) -> dict[str, Any]:
+    """One network on one data set: means with 95 % intervals over images, per class too, and what is missing and why.
+
+    Where fewer than six images are scored there is no interval: the bootstrap's would be too narrow.
+
+    Args:
+        data: name of the data set.
+        network: name of the network.
+        records: one row per (target, explainer).
+        class_names: by class index; numbers stand in where names are missing.
+        iou: ``mean``, and by class where known.
+        samples: how many images were audited.
+        controls: the explainers that are controls.
+
+    """
+    first = records[0]["explainer"] if records else ""
+    unscored: dict[str, Counter[str]] = {}
+    for row in records:
+        unscored.setdefault(row["explainer"], Counter()).update(filter(None, row["reason"].split("; ")))
+    return {
+        "data": data,
+        "network": network,
+        "iou": {name: number(value) for name, value in iou.items()},
+        "images": samples,
+        "targets": sum(row["explainer"] == first for row in records),
+        "scores": [_row(key, estimate) for key, estimate in summary(records).items()],
+        "by_class": [
+            _row(key, estimate, class_name(class_names, key[2])) for key, estimate in summary(records, by_class=True).items()
+        ],
+        "above_controls": _above_controls(records, controls),
+        "unscored": {explainer: dict(reasons) for explainer, reasons in unscored.items()},
+    }
+
+
+def write_summary(
+    path: Path,
+    kind: str,
+    parts: Sequence[Mapping[str, Any]],
+    directions: Mapping[str, bool | None],
+    shared: Sequence[str],
+    controls: Sequence[str],
+    provenance: Mapping[str, Any],
+    **more: Any,
+) -> dict[str, Any]:
+    """Write ``summary.json`` and return what is in it.
+
+    Args:
+        path: of the file.
+        kind: ``audit`` or ``benchmark``.
+        parts: of each network on each data set.
+        directions: whether higher is better, by score.
+        shared: the scores that do not depend on the explainer.
+        controls: the explainers that are controls.
+        provenance: where the figures come from.
+        more: further entries.
+
+    """
+    found = {
+        "format": FORMAT,
+        "kind": kind,
+        "directions": dict(directions),
+        "shared": list(shared),
+        "controls": list(controls),
+        "parts": list(parts),
+        "provenance": dict(provenance),
+        **more,
+    }
+    with atomic_write(path) as draft:
+        draft.write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
+    return found
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read a ``summary.json``.
+
+    Raises:
+        ValueError: if it is none, or of a later version.
+
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        form = found["format"]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+        raise ValueError(
+            f"{path} is not the summary of an audit: run `segaudit audit` or `segaudit benchmark` again."
+        ) from None
+    if form != FORMAT:
+        raise ValueError(f"{path} was written by another version of segaudit (format {form}, not {FORMAT}): run it again.")
+    return found
+
+
+def class_name(names: Sequence[str], index: int) -> str:
+    """The class's name, or its number."""
+    return names[index] if 0 <= index < len(names) else str(index)
+
+
+def number(value: float) -> float | None:
+    """None for what JSON has no number for."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _above_controls(records: Records, controls: Sequence[str]) -> list[dict[str, Any]]:
+    """Paired differences of each explainer's faithfulness gap from each control's, p-values adjusted for all of them (Holm).
+
+    The oracle is left out: it knows the answer.
+    """
+    explainers = list(dict.fromkeys(row["explainer"] for row in records))
+    if not any(isinstance(row.get("faithfulness_gap"), float) for row in records):
+        return []
+    rows = []
+    for name in (name for name in explainers if name not in controls):
+        for control in (name for name in controls if name in explainers and name != "oracle"):
+            mean, low, high, *_, p_value, _ = difference(records, name, control, "faithfulness_gap")
+            ends = {"mean": number(mean), "low": number(low), "high": number(high)}
+            rows.append({"explainer": name, "control": control} | ends | {"p_value": p_value})
+    for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]).tolist(), strict=True):
+        row["p_value"] = number(adjusted)
+    return rows
+
+
+def _row(key: tuple[Any, ...], estimate: Estimate, name: str | None = None) -> dict[str, Any]:
+    row = {"explainer": key[0], "score": key[1]} | ({} if name is None else {"class": name})
+    mean, low, high, *counts = estimate
+    enough = estimate.images >= FEW_IMAGES
+    row |= {"mean": number(mean), "low": number(low) if enough else None, "high": number(high) if enough else None}
+    return row | dict(zip(("images", "targets", "unscored"), counts, strict=True))
