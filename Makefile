@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help quickstart test lint format notebooks install constraints clean
+.PHONY: help quickstart test lint format tables notebooks install constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -34,6 +34,9 @@ lint: install ## ruff and mypy
 format: install ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+tables: install ## write the tables, export lists and pictures that follow from docstrings
+	$(BIN)/python docs/make_tables.py
 
 notebooks: install ## run every notebook and store what it puts out
 	$(BIN)/python tests/_notebooks.py

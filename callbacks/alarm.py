@@ -1,4 +1,4 @@
-"""AuditAlarm: say so when accuracy is bought with worse explanations."""
+"""AuditAlarm: warns when accuracy rises while explanations get worse."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,27 +16,27 @@ from segaudit.statistics import compare
 
 
 class AuditAlarm(Callback):
-    """Warn when the accuracy rises while a score of the audit worsens, or when a map no longer depends on the weights.
+    """Warns when the accuracy rises while a score of the audit gets worse, or when maps hardly depend on the weights.
 
-    An audit is compared with the one that was best by the score so far. The alarm goes off if the accuracy is higher than
-    it was then, the score is worse by at least ``min_change``, and the interval of the paired difference over images, of the
-    given level, is on the worse side of 0. It warns once, until that has ceased; W&B, where it is the logger, gets an alert.
+    Each audit is compared with the best one so far by the score. The alarm goes off if the accuracy is higher than it was
+    then, the score is worse by at least ``min_change``, and the interval of the paired difference over images is on the
+    worse side of 0. It warns once, and again only after the change has gone. A WandbLogger gets an alert.
 
-    With ``randomisation_full`` among the audit's metrics, it also goes off where the map correlates with that of a model
-    without training by more than ``randomisation_limit``.
+    If ``randomisation_full`` is among the audit's metrics, the alarm also goes off if the maps correlate with those of an
+    untrained model by more than ``randomisation_limit``.
 
     Args:
-        explainer: whose scores are watched.
-        scores: which; their directions must be known.
+        explainer: name of the explainer to watch.
+        scores: names of the scores to watch; their directions must be known.
         accuracy: key of the accuracy in the log; higher is better.
-        min_change: what is too little to matter, in the score's unit.
-        level: of the interval; many audits are looked at, so that 0.95 would go off by chance.
-        randomisation_limit: rank correlation in [-1, 1].
-        stop: end the training too.
-        prefix: of the audit that is watched.
+        min_change: smallest change that matters, in the score's unit.
+        level: level of the interval. There are many audits, so that 0.95 would go off by chance.
+        randomisation_limit: largest accepted rank correlation with the maps of an untrained model, in [-1, 1].
+        stop: ends the training too.
+        prefix: prefix of the audit to watch.
 
     Raises:
-        ValueError: if a number is out of its range, or nobody knows which way a score is better.
+        ValueError: if a number is out of its range, or the direction of a score is not known.
 
     """
 
@@ -61,18 +61,23 @@ class AuditAlarm(Callback):
         self.randomisation_limit = randomisation_limit
         self.stop = stop
         self.prefix = prefix
-        #: What is wrong now, by score.
+        #: The current alarms: a sentence by score.
         self.raised: dict[str, str] = {}
         self._best: dict[str, dict[str, Any]] = {}
         self._seen: int | None = None
 
     @property
     def state_key(self) -> str:
-        """Tells two alarms in one Trainer apart."""
+        """Key of the state in checkpoints, which tells two alarms in one Trainer apart."""
         return state_key(self, prefix=self.prefix, explainer=self.explainer)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse to watch what is not audited."""
+        """Check that the watched scores are audited.
+
+        Raises:
+            MisconfigurationException: if one of them is not.
+
+        """
         if stage != "fit":
             return
         audit = self._audit(trainer)
@@ -80,12 +85,12 @@ class AuditAlarm(Callback):
         if absent:
             known = f"{', '.join(audit.auditor.explainers)} and {', '.join(audit.auditor.directions)}"
             raise MisconfigurationException(
-                f"AuditAlarm watches {', '.join(absent)} of {self.explainer}, which {self.prefix!r} does not audit: name "
-                f"explainer and scores among {known}."
+                f"AuditAlarm watches {', '.join(absent)} of {self.explainer}, which {self.prefix!r} does not audit: choose "
+                f"explainer and scores from {known}."
             )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the audit, if this validation had one."""
+        """Check the audit, if this validation had one."""
         audit = self._audit(trainer) if trainer.state.fn == "fit" and not trainer.sanity_checking else None
         if audit is None or audit.audited_at != trainer.global_step or self._seen == trainer.global_step:
             return
@@ -95,24 +100,24 @@ class AuditAlarm(Callback):
         similar = audit.values.get(f"{self.explainer}/randomisation_full")
         if similar is not None and float(similar) > self.randomisation_limit:
             wrong["randomisation_full"] = (
-                f"the maps of {self.explainer} correlate by {float(similar):.2f} with those of a model without training: "
-                "they hardly depend on what was learnt"
+                f"the maps of {self.explainer} correlate by {float(similar):.2f} with those of an untrained model: they "
+                "hardly depend on what the model has learnt"
             )
         for score, text in wrong.items():
             if score not in self.raised:
-                self._tell(trainer, text)
+                self._warn(trainer, text)
         self.raised = wrong
 
     def state_dict(self) -> dict[str, Any]:
-        """The best audits so far and what is wrong now."""
+        """Return the best audits so far and the current alarms."""
         return {"best": self._best, "raised": self.raised}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the run was."""
+        """Restore the best audits and the current alarms."""
         self._best, self.raised = state_dict["best"], state_dict["raised"]
 
     def _worse(self, score: str, records: Sequence[dict[str, Any]], accuracy: float, trainer: Trainer) -> str:
-        """What to say if the score is worse than it once was at a lower accuracy; remembers the best."""
+        """Return a warning if the score is worse than in the best audit and the accuracy higher; remember the best."""
         keys = ("sample_id", "class_index", "explainer", score)
         rows = [{key: row[key] for key in keys} for row in records if row["explainer"] == self.explainer]
         known = [row[score] for row in rows if row[score] == row[score]]
@@ -133,8 +138,8 @@ class AuditAlarm(Callback):
             f"{change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}] over {change.images} images"
         )
 
-    def _tell(self, trainer: Trainer, text: str) -> None:
-        rank_zero_warn(f"AuditAlarm: {text}.{' The training ends here.' if self.stop else ''}")
+    def _warn(self, trainer: Trainer, text: str) -> None:
+        rank_zero_warn(f"AuditAlarm: {text}.{' Training stops here.' if self.stop else ''}")
         for logger in trainer.loggers if trainer.is_global_zero else ():
             if isinstance(logger, WandbLogger):
                 logger.experiment.alert(title="AuditAlarm", text=text)

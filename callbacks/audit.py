@@ -1,4 +1,4 @@
-"""AttributionAudit: score a model's explanations at its validation epochs."""
+"""AttributionAudit: scores a model's explanations at its validation epochs."""
 
 import time
 from pathlib import Path
@@ -32,15 +32,15 @@ from segaudit.report.terminal import say
 
 
 class AttributionAudit(Callback):
-    """Audit explanations on a fixed subset of the validation images, and log the scores beside IoU.
+    """Audits explanations on a fixed subset of the validation images, and logs the scores beside IoU.
 
     Scores are logged as ``audit/<explainer>/<score>``, so that ModelCheckpoint and EarlyStopping can monitor them. In the
-    run folder, ``audit/`` gets the records of every target (Parquet) and a picture. It runs in ``fit``, ``validate`` and
-    ``test``, with any LightningModule whose forward gives logits, and leaves training as it would have been, bit for bit.
-    One image is audited before training begins, so that what cannot work says so before time is spent.
+    run folder, ``audit/`` gets the records of every target (Parquet) and a picture. The audit runs in ``fit``, ``validate``
+    and ``test``, with any LightningModule whose forward gives logits. It does not change training, not by a bit. One image
+    is audited before training begins, so that errors show early.
 
     Args:
-        explainers: by name, or a list of explainers or of their short names. Defaults to those of
+        explainers: explainers by name, or a list of explainers or of their short names. Defaults to those of
             :class:`segaudit.Auditor`.
         metrics: metrics or their short names. Defaults to those of :class:`segaudit.Auditor`.
         selector: chooses the targets of an image.
@@ -48,29 +48,29 @@ class AttributionAudit(Callback):
         perturbations: changes of the input for stability. Defaults to noise and brightness.
         every_n_epochs: audits the epochs n, 2n, ... and the last one. A ModelCheckpoint that monitors a score needs the
             same number or a multiple of it; EarlyStopping needs a Trainer that validates only then.
-        max_images: how many images are audited; always the same, drawn once with ``seed``.
-        batch_size: images that are explained at once. Defaults to a training batch in ``fit``, and to 8 elsewhere. Passes
-            are then no larger, unless ``max_batch`` is set; docs/speed.md has the memory it takes.
+        max_images: number of audited images; they are always the same, drawn once with ``seed``.
+        batch_size: number of images that are explained at once. Defaults to a training batch in ``fit``, and to 8
+            elsewhere. Passes are then no larger, unless ``max_batch`` is set; docs/speed.md lists the memory it takes.
         time_budget: share of the epoch's training time that an audit may take in ``fit``; at least one batch is audited.
             The images are a prefix of one fixed order, so that epochs stay comparable.
-        panels: how many targets are drawn.
-        seed: of the draw of images.
-        prefix: of the keys in the log; two audits in one Trainer need two.
-        on_error: what becomes of an error once training has begun. "warn": the images it concerns are left out and
-            counted as ``audit/lost``, a warning tells why, and training goes on. "raise": it ends the run, as it always
-            does in ``validate`` and ``test``.
+        panels: number of targets to draw.
+        seed: seed of the choice of images.
+        prefix: prefix of the keys in the log; two audits in one Trainer need different ones.
+        on_error: decides what an error does once training has begun. "warn" leaves the affected images out, counts them as
+            ``audit/lost``, warns with the reason, and lets training continue. "raise" ends the run. In ``validate`` and
+            ``test`` an error always ends the run.
 
     Attributes:
         auditor: explains and scores.
         values: scores of the last audit, as :meth:`segaudit.Auditor.compute` names them.
         records: rows of the last audit, of all ranks.
-        lost: why images of the last audit are missing, a sentence each.
-        audited_at: optimizer steps that had been taken at the last audit of ``fit``.
-        epochs: what each audit of ``fit`` logged, and the accuracy of its epoch.
+        lost: a sentence for each image that the last audit lost.
+        audited_at: optimizer steps taken before the last audit of ``fit``.
+        epochs: values that each audit of ``fit`` logged, and the accuracy of its epoch.
         offline: writes the folder of an offline audit; None in training, where an audit is small.
 
     Raises:
-        ValueError: if a number makes no sense, or a name is unknown or ambiguous.
+        ValueError: if a number is out of its range, or a name is unknown or ambiguous.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -126,19 +126,19 @@ class AttributionAudit(Callback):
 
     @property
     def keys(self) -> list[str]:
-        """What is logged, without the prefix."""
+        """Keys in the log, without the prefix."""
         return [*self._loop.keys, "seconds"]
 
     @property
     def directions(self) -> dict[str, bool | None]:
-        """Whether higher is better, by the key in the log; None where neither is."""
+        """Directions by the key in the log: whether higher is better, None where neither is."""
         own = {key: self.auditor.directions.get(key.rpartition("/")[2]) for key in self.keys}
         own |= {"images": None, "targets": None, "lost": False, "seconds": None}
         return ACCURACY | {f"{self.prefix}/{key}": better for key, better in own.items()}
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a figure depends on beside the model, the data and the settings of explainers and scores."""
+        """Settings that a figure depends on beside the model, the data, the explainers and the scores."""
         return {"seed": self.seed, "precision": self.auditor.batching.precision}
 
     def unpack(self, batch: Any) -> Sample:
@@ -157,10 +157,10 @@ class AttributionAudit(Callback):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what cannot work, take the Trainer's precision, and tell W&B which way the scores are better.
+        """Check the settings, take the Trainer's precision, and give W&B the directions of the scores.
 
         Raises:
-            MisconfigurationException: if weights are in parts, or a monitor would look at scores of another epoch.
+            MisconfigurationException: if devices hold parts of the weights, or a monitor would see scores of another epoch.
 
         """
         check_strategy(trainer.strategy)
@@ -171,8 +171,10 @@ class AttributionAudit(Callback):
             check_monitors(trainer, self.prefix, self.keys, self.every_n_epochs)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Audit one image and forget it: an error here ends the run, before an epoch of training is spent."""
-        if trainer.enable_validation and first_loader(trainer.val_dataloaders) is None:  # it comes after several epochs
+        """Audit one image and forget the result, so that an error ends the run before training takes time."""
+        if (
+            trainer.enable_validation and first_loader(trainer.val_dataloaders) is None
+        ):  # validation comes after several epochs
             return
         self._block(trainer)
         with isolate_rng():
@@ -190,7 +192,7 @@ class AttributionAudit(Callback):
         self._epoch_started = time.perf_counter()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Audit, at the last moment at which scores can be logged for ModelCheckpoint to see."""
+        """Audit at the last moment at which ModelCheckpoint can still see logged scores."""
         if trainer.sanity_checking or (trainer.state.fn == "fit" and not self._due(trainer)):
             return
         self._audit(trainer, pl_module, trainer.val_dataloaders)
@@ -215,7 +217,7 @@ class AttributionAudit(Callback):
         self._fresh = False
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the table of the last audit, and where the rest is."""
+        """Print the table of the last audit, and the folder of the other results."""
         self._print_table(trainer)
         if self.values and self._folder is not None:
             self._say(trainer, f"pictures and records: {self._folder}")
@@ -225,7 +227,7 @@ class AttributionAudit(Callback):
         return {"epochs": self.epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the run was."""
+        """Restore the epochs."""
         self.epochs = list(state_dict["epochs"])
 
     def _due(self, trainer: Trainer) -> bool:
@@ -265,7 +267,7 @@ class AttributionAudit(Callback):
         pl_module.log_dict(logged, sync_dist=True)
 
     def _block(self, trainer: Trainer) -> int:
-        """Return how many images are explained at once; in training no pass has more, unless told."""
+        """Return the number of images to explain at once; in training, passes are then no larger."""
         if trainer.state.fn != "fit":
             return self.batch_size or 8
         size = getattr(first_loader(trainer.train_dataloader), "batch_size", None)
@@ -274,7 +276,7 @@ class AttributionAudit(Callback):
         return size
 
     def _taken(self, trainer: Trainer, started: float) -> str:
-        """Tell the audit's seconds; in ``fit`` also their share of the epoch's so far, which `time_budget` bounds."""
+        """Format the audit's seconds; in ``fit`` also their share of the epoch so far, which `time_budget` limits."""
         seconds = time.perf_counter() - started
         share = f" ({seconds / (started - self._epoch_started):.0%} of the epoch's)" if trainer.state.fn == "fit" else ""
         return f"{seconds:.1f} s{share}"
@@ -296,7 +298,7 @@ class AttributionAudit(Callback):
         log_audit(trainer.loggers, view)
 
     def _log_epoch(self, trainer: Trainer) -> None:
-        """Note what was logged, the model's own keys too, which were not there when the audit was."""
+        """Store the logged values of the epoch, the model's too, which it logs after the audit."""
         metrics, known = trainer.callback_metrics, self.directions
         logged = {key: float(value) for key, value in metrics.items() if key in known}
         self.epochs.append({"epoch": float(trainer.current_epoch)} | logged)

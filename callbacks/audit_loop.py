@@ -26,9 +26,9 @@ class AuditResult:
     Attributes:
         values: scores, as :meth:`segaudit.Auditor.compute` names them, and ``lost``.
         records: one row a target and explainer, of all processes.
-        lost: why images are missing, a sentence each, of all processes.
+        lost: a sentence for each image that could not be audited, of all processes.
         panels: the targets to draw, of this process.
-        curves: of all processes; empty where :class:`AuditLoop` handed the batches on.
+        curves: curves of all processes; empty where :class:`AuditLoop` handed the batches on.
 
     """
 
@@ -40,13 +40,13 @@ class AuditResult:
 
 
 class AuditLoop:
-    """Audits images in blocks, each process its share, and survives what single images do to it.
+    """Audits images in blocks, of which each process takes its share, and survives errors of single images.
 
     Args:
         auditor: explains and scores.
         unpack: takes images, masks, ids and cues out of a batch.
         tolerance: decides whether an error ends the run.
-        panels: how many targets are to be drawn.
+        panels: number of targets to draw.
 
     """
 
@@ -66,18 +66,22 @@ class AuditLoop:
         """Audit the images of ``order``; every process must call it.
 
         Args:
-            trainer: of the run.
-            images: reads them.
-            order: their numbers, the same on all processes.
-            block: images that are explained at once.
-            deadline: reading of the clock after which no further block begins; at least one is audited.
-            hand_on: takes the first image's place in ``order`` and the batch. Defaults to adding up the curves.
+            trainer: the run's Trainer.
+            images: reads the images.
+            order: numbers of the images, the same on all processes.
+            block: number of images that are explained at once.
+            deadline: time (``time.perf_counter``) after which no further block begins; at least one is audited.
+            hand_on: receives the place of a batch's first image in ``order``, and the batch. Defaults to collecting the
+                curves.
+
+        Returns:
+            The result, of all processes.
 
         """
         self.auditor.reset()
         self._lost = []
         found = AuditResult()
-        # An image belongs to one rank whatever the sampler would pad, and to one block however many ranks there are, unless
+        # No image is audited twice, unlike with a padding sampler. The blocks do not depend on the number of ranks, unless
         # there are so few images that some rank would have none.
         block = min(block, max(1, -(-len(order) // trainer.world_size)))
         starts = range(0, len(order), block)
@@ -103,7 +107,7 @@ class AuditLoop:
                 spent = deadline is not None and time.perf_counter() >= deadline
                 if trainer.strategy.reduce_boolean_decision(spent, all=False) or trainer.fast_dev_run:  # type: ignore[attr-defined]
                     break
-        found.lost = [why for of in gather(self._lost) for why in of]
+        found.lost = [why for lost in gather(self._lost) for why in lost]
         found.values = self._compute(trainer) | {"lost": torch.tensor(float(len(found.lost)))}
         found.records = self.auditor.records()
         if hand_on is None:
@@ -111,7 +115,7 @@ class AuditLoop:
         return found
 
     def try_one(self, trainer: Trainer, images: AuditImages, seed: int) -> None:
-        """Audit one image and forget it; errors are not forgiven. Every process must call it."""
+        """Audit one image and forget the result; an error is raised. Every process must call it."""
         audited = self._update(images, images.order(1, seed))
         if trainer.strategy.reduce_boolean_decision(bool(len(audited.targets))):  # computing asks all ranks
             self.auditor.compute()
@@ -119,14 +123,14 @@ class AuditLoop:
 
     @property
     def keys(self) -> list[str]:
-        """Names of the values."""
+        """Keys of the values."""
         shared = self.auditor.shared
         each = [score for score in self.auditor.directions if score not in shared]
         scores = [f"{name}/{score}" for name in self.auditor.explainers for score in [*each, "unscored"]]
         return [*scores, *shared, "images", "targets", "lost"]
 
     def _try(self, images: AuditImages, rows: Sequence[int], forgiving: bool) -> list[AuditedBatch]:
-        """Audit images together, or where that fails one by one, and note which of them cannot be audited."""
+        """Audit images together, or one by one if that fails, and note those that cannot be audited."""
         try:
             return [self._update(images, rows)]
         except Exception as error:
@@ -134,9 +138,9 @@ class AuditLoop:
                 raise
             why, full = brief(error), out_of_memory(error)
         if full:
-            free_memory()  # only here, where the error and with it what its frames held are gone
+            free_memory()  # only here: the error is gone, and with it the tensors in its frames
         if len(rows) > 1:
-            return [one for row in rows for one in self._try(images, [row], forgiving)]
+            return [batch for row in rows for batch in self._try(images, [row], forgiving)]
         self._lost.append(f"image {rows[0]}: {why}")
         return []
 
@@ -146,7 +150,7 @@ class AuditLoop:
         return self.auditor.update(images.pl_module, sample.images, sample.masks, ids, sample.cues)
 
     def _compute(self, trainer: Trainer) -> dict[str, Tensor]:
-        """Compute the scores over all images; NaN, beside what was counted, where a metric fails at that."""
+        """Compute the scores over all images; all are NaN, beside the counts, if a metric fails."""
         with self.tolerance.excuse(trainer, "the scores of the audit could not be computed"):
             return self.auditor.compute()
         return {key: torch.tensor(torch.nan) for key in self.keys if key != "lost"} | self.auditor.counts()

@@ -1,4 +1,4 @@
-"""AuditCheckpoint: keep the checkpoints that a rule over accuracy and explanation chooses."""
+"""AuditCheckpoint: saves the checkpoints that a rule over accuracy and explanation chooses."""
 
 import random
 from collections.abc import Sequence
@@ -22,23 +22,23 @@ from segaudit.selection import Candidate, SelectionRule, Tolerant, chosen, verdi
 
 
 class AuditCheckpoint(CheckpointFiles):
-    """Choose checkpoints by accuracy and by explanation together.
+    """Chooses checkpoints by accuracy and by explanation together.
 
-    A validation counts if everything the rule looks at was measured then: an epoch that was not audited is no candidate,
-    and one with a score that is NaN never wins. Which of two equal candidates came first decides. Where no candidate is
-    within a rule's bounds, the one nearest to them is kept, and that is said. ``best_model_path``, ``ckpt_path="best"`` and
-    ``ckpt_path="last"`` work as with Lightning's ModelCheckpoint. A run that goes on from the end of an epoch draws the
-    random numbers that it would have drawn; segaudit's data give each epoch the batches that it would have had.
+    A validation is a candidate if every number that the rule uses was logged then. So an epoch that was not audited is no
+    candidate. A candidate with a score that is NaN never wins. Of two equal candidates, the first wins. If no candidate
+    satisfies a rule's bounds, the nearest one is saved, and the verdict says so. ``best_model_path``, ``ckpt_path="best"``
+    and ``ckpt_path="last"`` work as with Lightning's ModelCheckpoint. A run that resumes at the end of an epoch draws the
+    random numbers that it would have drawn, and segaudit's data give each epoch the batches that it would have had.
 
-    Beside the checkpoints, ``selection.json`` and ``selection.md`` say of every candidate why it was kept or dropped. A
-    WandbLogger whose ``log_model`` asks for checkpoints gets them with what was measured as their metadata.
+    Beside the checkpoints, ``selection.json`` and ``selection.md`` say for every candidate why it won or lost. A
+    WandbLogger whose ``log_model`` asks for checkpoints gets them with the logged numbers as their metadata.
 
     Args:
-        rule: how candidates are ranked; :class:`segaudit.selection.Tolerant` unless told.
-        save_top_k: how many are kept, -1 for all; a candidate that may still win when others come stays too.
-        save_last: keep ``last.ckpt`` of every validation, from which a killed run goes on.
-        save_weights_only: leave out the optimizer's state.
-        dirpath: where; ``checkpoints/`` in the run folder unless told.
+        rule: ranks the candidates. Defaults to :class:`segaudit.selection.Tolerant`.
+        save_top_k: number of checkpoints to save, -1 for all. A candidate that may still win later is saved too.
+        save_last: saves ``last.ckpt`` at every validation, from which a killed run resumes.
+        save_weights_only: leaves out the optimizer's state.
+        dirpath: folder of the checkpoints. Defaults to ``checkpoints/`` in the run folder.
         filename: as for ModelCheckpoint.
 
     Example:
@@ -65,22 +65,27 @@ class AuditCheckpoint(CheckpointFiles):
             filename=filename or "{epoch:03d}-{step:06d}",
             save_last=save_last,
             save_weights_only=save_weights_only,
-            enable_version_counter=False,  # an epoch that is done again after a kill replaces its file
+            enable_version_counter=False,  # an epoch that is repeated after a kill replaces its file
         )
         self.save_top_k = save_top_k
         self.rule = Tolerant() if rule is None else rule
-        #: Every validation that counted, in their order.
+        #: All candidates, in their order.
         self.candidates: list[Candidate] = []
         self._validated = False
         self._rng: dict[str, Any] | None = None
 
     @property
     def state_key(self) -> str:
-        """Tells two rules in one Trainer apart; a run that goes on under another rule starts with no candidates."""
+        """Key of the state in checkpoints; a run that resumes under another rule starts without candidates."""
         return state_key(self, rule=repr(self.rule))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a rule on what nobody audits."""
+        """Check that the rule uses scores that are audited.
+
+        Raises:
+            MisconfigurationException: if it does not.
+
+        """
         super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
@@ -111,19 +116,19 @@ class AuditCheckpoint(CheckpointFiles):
             self._consider(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep ModelCheckpoint from saving once more: every validation has been considered."""
+        """Do nothing, where ModelCheckpoint would save again: every validation has been considered."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what was chosen, and why."""
+        """Print the verdict of the rule."""
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             ranked = self.rule.rank(self.candidates)
-            write_selection(Path(str(self.dirpath)), self.rule, ranked)  # a run that goes on may have nothing left to do
-            with suppress(OSError):  # a terminal that is gone; it stands in selection.md too
+            write_selection(Path(str(self.dirpath)), self.rule, ranked)  # a resumed run may have nothing left to do
+            with suppress(OSError):  # the terminal may be gone; selection.md has the verdict too
                 say(verdict(self.rule, ranked))
             self._log_checkpoints(trainer.loggers)
 
     def state_dict(self) -> dict[str, Any]:
-        """Candidates and paths, in plain types."""
+        """Return candidates, paths and random states, in plain types."""
         return {
             "candidates": [asdict(one) for one in self.candidates],
             "best_model_path": self.best_model_path,
@@ -133,7 +138,7 @@ class AuditCheckpoint(CheckpointFiles):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the candidates; one whose file is gone can no longer be chosen."""
+        """Restore the candidates; one whose file is gone can no longer be chosen."""
         self.candidates = [Candidate(**one) for one in state_dict["candidates"]]
         for one in self.candidates:
             if one.path and not self.exists(one.path):
@@ -144,13 +149,13 @@ class AuditCheckpoint(CheckpointFiles):
         self._rng = state_dict["rng"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After a resume, draw what would have been drawn; Lightning starts to read the data before the epoch starts."""
+        """Restore the random states after a resume, before Lightning starts to read data for the epoch."""
         if self._rng is not None:
             _set_rng_states(self._rng)
         self._rng = None
 
     def _consider(self, trainer: Trainer) -> None:
-        """Take the model as a candidate, if all that the rule looks at was measured now, and rank anew."""
+        """Add the model to the candidates if all numbers that the rule uses were logged now, and rank again."""
         validated, self._validated = self._validated, False
         if trainer.fast_dev_run or trainer.state.fn != "fit" or trainer.sanity_checking or not validated:  # type: ignore[attr-defined]
             return
@@ -176,17 +181,17 @@ class AuditCheckpoint(CheckpointFiles):
         self.write_last(trainer, logged)
         if trainer.is_global_zero:
             write_selection(Path(str(self.dirpath)), self.rule, ranked)
-        # Files go last: whatever a kill leaves behind, all that last.ckpt names are there.
+        # Files are removed last: after a kill at any point, all files that last.ckpt names are there.
         for file in old:
             self.remove(trainer, file, path)
 
     def _log_to(self, logger: Logger, path: str) -> None:
-        """Give a logger the scores with the file, where it wants every file."""
+        """Log the file with its scores, on a logger that wants every file."""
         if isinstance(logger, WandbLogger) and wandb_wants_checkpoints(logger) == "all":
             self._log_checkpoints([logger], path)
 
     def _log_checkpoints(self, loggers: Sequence[Logger], path: str = "") -> None:
-        """Log the candidate at ``path``, or all whose files are there, where a logger's ``log_model`` asks for that."""
+        """Log the candidate at ``path``, or all candidates with a file, where a logger's ``log_model`` asks for that."""
         for one in self.candidates:
             if one.path and path in ("", one.path):
                 metadata = {key: value for key, value in one.values.items() if isfinite(value)}
@@ -195,8 +200,8 @@ class AuditCheckpoint(CheckpointFiles):
 
 
 def _rng_states() -> dict[str, Any]:
-    """Of this process, in types that can be loaded with ``weights_only``."""
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 -- the global one is what must go on
+    """Return the random states of this process, in types that can be loaded with ``weights_only``."""
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 -- the global state must continue
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

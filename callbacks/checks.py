@@ -13,7 +13,7 @@ from segaudit.names import did_you_mean
 
 
 def check_strategy(strategy: Strategy) -> None:
-    """Refuse a strategy that keeps parts of the weights: an explainer calls the module itself, past the strategy.
+    """Raise for a strategy that splits the weights: an explainer calls the module itself, past the strategy.
 
     Raises:
         MisconfigurationException: if each device holds a part of the weights.
@@ -21,22 +21,22 @@ def check_strategy(strategy: Strategy) -> None:
     """
     if isinstance(strategy, FSDPStrategy | ModelParallelStrategy) or getattr(strategy, "zero_stage_3", False):
         raise MisconfigurationException(
-            f"{type(strategy).__name__} keeps a part of the weights on each device, but explanations need them whole: train "
-            "with DDP, or leave AttributionAudit out and audit the checkpoints (`segaudit audit`)."
+            f"{type(strategy).__name__} keeps a part of the weights on each device, but explanations need all of them: "
+            "train with DDP, or leave AttributionAudit out and audit the checkpoints (`segaudit audit`)."
         )
 
 
 def check_monitors(trainer: Trainer, prefix: str, keys: Sequence[str], every_n_epochs: int) -> None:
-    """Refuse Lightning callbacks that would take an old score for that of the epoch.
+    """Raise for Lightning callbacks that would take an old score for that of the epoch.
 
     Args:
-        trainer: and its callbacks.
-        prefix: of the audit.
-        keys: that it logs, without the prefix.
-        every_n_epochs: at which it audits.
+        trainer: has the callbacks.
+        prefix: prefix of the audit's keys.
+        keys: keys that the audit logs, without the prefix.
+        every_n_epochs: interval of the audits in epochs.
 
     Raises:
-        MisconfigurationException: if one monitors a score that is not audited, or would see it when it is old.
+        MisconfigurationException: if one monitors a score that is not audited, or would see an old value.
 
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What a dashboard shows of the audits of a run: directions, pictures, targets, curves, the trade-off with accuracy."""
+"""Shows the audits of a run on dashboards: directions, pictures, targets, curves, and the trade-off with accuracy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from segaudit.report.picture import Panel, Picture, draw_image, draw_maps
 from segaudit.report.plots import draw_curves, draw_tradeoff
 from segaudit.selection import Candidate, Pareto
 
-#: Targets in the table, of which those that are drawn come first.
+#: Largest number of targets in the table; those that are drawn come first.
 MOST_ROWS = 200
-#: What W&B keeps of a number in a run's summary, by whether higher is better: its best value and its last one.
+#: Values of a number in a run's summary on W&B, by whether higher is better: the best and the last one.
 SUMMARY = {True: "max,last", False: "min,last", None: "last"}
-#: The accuracy, and which way it is better.
+#: Keys of the accuracy, and whether higher is better.
 ACCURACY: dict[str, bool | None] = {"val/iou": True, "val/loss": False}
-#: What stands for faithfulness in the trade-off: the first that is audited.
+#: Scores for the trade-off, of which the first audited one is used.
 _FAITHFULNESS = ("faithfulness_gap", "insertion_auc", "deletion_auc")
 _IGNORED = 255
 
@@ -34,19 +34,19 @@ Epoch = dict[str, float]
 
 @dataclass
 class View:
-    """What one audit has to show.
+    """Holds the content of one audit that dashboards show.
 
     Attributes:
-        prefix: of the keys.
-        step: optimizer steps that had been taken.
-        names: of the classes, by index.
-        explainers: in their order.
+        prefix: prefix of the keys.
+        step: optimizer steps taken before the audit.
+        names: class names by index.
+        explainers: names of the explainers, in their order.
         scores: names of the scores, in their order.
         values: mean scores, by ``<explainer>/<score>`` or ``<score>``.
-        records: a row a target and explainer.
+        records: one row per target and explainer.
         curves: rows of :meth:`segaudit.report.curves.Curves.rows`.
         panels: the targets that are drawn.
-        picture: of all of them, or None where there are none.
+        picture: picture of all panels, or None without panels.
 
     """
 
@@ -63,11 +63,11 @@ class View:
 
 
 def define_directions(loggers: Sequence[Logger], directions: Mapping[str, bool | None]) -> None:
-    """Tell W&B, before anything is logged, which way each key is better: a run's summary keeps its best and its last value.
+    """Give W&B the direction of each key before anything is logged, so that a run's summary has the best and the last value.
 
     Args:
-        loggers: of the Trainer.
-        directions: whether higher is better, by key; None where neither is, of which the last value is kept.
+        loggers: the Trainer's loggers.
+        directions: whether higher is better, by key; None where neither is: the summary has the last value then.
 
     """
     for logger in loggers:
@@ -80,7 +80,7 @@ def define_directions(loggers: Sequence[Logger], directions: Mapping[str, bool |
 
 
 def log_audit(loggers: Sequence[Logger], view: View) -> None:
-    """Show one audit: pictures, mean scores, targets, curves."""
+    """Show one audit on all loggers: pictures, mean scores, targets, curves."""
     key, step, panels = view.prefix, view.step, view.panels
     maps = [draw_maps(panel) for panel in panels]
     if view.picture is not None:
@@ -89,7 +89,7 @@ def log_audit(loggers: Sequence[Logger], view: View) -> None:
         masks = [_masks(panel, view.names) for panel in panels]
         log_pictures(loggers, f"{key}/overlays", [draw_image(panel) for panel in panels], captions, step, masks)
         for name in view.explainers:
-            log_pictures(loggers, f"{key}/panels/{name}", [one[name] for one in maps], captions, step)
+            log_pictures(loggers, f"{key}/panels/{name}", [pictures[name] for pictures in maps], captions, step)
     means = [
         [name, *(float(view.values.get(f"{name}/{score}", view.values.get(score, np.nan))) for score in view.scores)]
         for name in view.explainers
@@ -111,14 +111,14 @@ def log_epochs(
     explainers: Sequence[str],
     directions: Mapping[str, bool | None],
 ) -> None:
-    """Show what the audited epochs so far come to: accuracy against faithfulness, with the front of each explainer.
+    """Show accuracy against faithfulness over the audited epochs so far, with the front of each explainer.
 
     Args:
-        loggers: of the Trainer.
-        prefix: of the audit's keys.
-        step: optimizer steps that had been taken.
-        epochs: numbers of each.
-        explainers: in their order.
+        loggers: the Trainer's loggers.
+        prefix: prefix of the audit's keys.
+        step: optimizer steps taken so far.
+        epochs: logged numbers of each epoch.
+        explainers: names of the explainers, in their order.
         directions: as for :func:`define_directions`.
 
     """
@@ -134,7 +134,19 @@ def log_epochs(
 def tradeoff(
     prefix: str, epochs: Sequence[Epoch], explainers: Sequence[str], directions: Mapping[str, bool | None]
 ) -> tuple[str, list[dict[str, Any]]]:
-    """Which score stands for faithfulness, and a row an explainer and epoch: both numbers, whether no epoch beats it."""
+    """Return accuracy and faithfulness of every explainer and epoch.
+
+    Args:
+        prefix: prefix of the audit's keys.
+        epochs: logged numbers of each epoch.
+        explainers: names of the explainers, in their order.
+        directions: as for :func:`define_directions`.
+
+    Returns:
+        The score that was taken for faithfulness (empty without one), and one row per explainer and epoch with both
+        numbers and ``front``, which tells whether no other epoch beats it.
+
+    """
     audited = [
         name for name in _FAITHFULNESS if any(f"{prefix}/{explainer}/{name}" in directions for explainer in explainers)
     ]
@@ -150,7 +162,7 @@ def tradeoff(
 
 
 def _mend_summaries(loggers: Sequence[Logger], epochs: Sequence[Epoch], directions: Mapping[str, bool | None]) -> None:
-    """W&B's best value stays NaN once a value was NaN, in a first epoch without targets say: write what the others give."""
+    """Write the best finite value to W&B's summaries, which stay NaN once a value was NaN."""
     for key, better in directions.items():
         values = [row[key] for row in epochs if key in row]
         finite = [value for value in values if isfinite(value)]
@@ -163,7 +175,7 @@ def _mend_summaries(loggers: Sequence[Logger], epochs: Sequence[Epoch], directio
 
 
 def _masks(panel: Panel, names: Sequence[str]) -> Masks:
-    """Prediction and truth, with the classes' names."""
+    """Return prediction and truth with the class names, as W&B's overlays take them."""
     found = {}
     for name, labels in (("prediction", panel.prediction), ("ground_truth", panel.mask)):
         if labels is not None:
@@ -175,8 +187,8 @@ def _masks(panel: Panel, names: Sequence[str]) -> Masks:
 
 
 def _targets(view: View, maps: Sequence[Mapping[str, Picture]]) -> tuple[list[str], list[list[Any]]]:
-    """The table of targets: those that are drawn, then others, up to a bound; a score that is missing is None."""
-    drawn = {(panel.sample_id, panel.class_index): one for panel, one in zip(view.panels, maps, strict=True)}
+    """Return columns and rows of the table of targets, drawn targets first; a missing score is None."""
+    drawn = {(panel.sample_id, panel.class_index): own for panel, own in zip(view.panels, maps, strict=True)}
     shown = sorted(view.records, key=lambda row: (row["sample_id"], row["class_index"]) not in drawn)[:MOST_ROWS]
     rows = []
     for row in shown:
@@ -206,4 +218,4 @@ def _tradeoff_chart(rows: Sequence[Mapping[str, Any]], score: str) -> Any:
 
     columns = ["explainer", "epoch", "val/iou", score, "front"]
     table = wandb.Table(columns=columns, data=[[row[name] for name in columns] for row in rows])
-    return wandb.plot.scatter(table, "val/iou", score, title=f"IoU and {score}, a point an audited epoch and explainer")
+    return wandb.plot.scatter(table, "val/iou", score, title=f"IoU and {score}, one point per audited epoch and explainer")

@@ -1,4 +1,4 @@
-"""Writes what the audit of an epoch leaves in the run folder."""
+"""Writes the files of an epoch's audit into the run folder."""
 
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ def write_epoch(trainer: Trainer, folder: Path, rows: list[dict[str, Any]], pict
     """Write records (Parquet) and a picture (PNG), named after the loop, the epoch and the step; complete or not at all.
 
     Args:
-        trainer: says when it is.
-        folder: made where it is missing.
-        rows: a record each; no file where there is none.
+        trainer: gives the loop, the epoch and the step.
+        folder: folder to write to; it is made if missing.
+        rows: one record each; without records no file is written.
         picture: ``(height, width, 3)`` uint8.
 
     """

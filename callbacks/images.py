@@ -1,4 +1,4 @@
-"""Reads the images of an audit, as the model would see them."""
+"""Reads the images of an audit as the model sees them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,11 +16,11 @@ class AuditImages:
 
     Args:
         trainer: brings batches to the device.
-        pl_module: whose hooks change batches first.
-        loaders: of the loop.
+        pl_module: module whose hooks change batches first.
+        loaders: the loop's loaders.
 
     Raises:
-        MisconfigurationException: if images cannot be had by their numbers.
+        MisconfigurationException: if the data set does not give images by number.
 
     """
 
@@ -39,7 +39,7 @@ class AuditImages:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def order(self, most: int | None, seed: int) -> list[int]:
-        """Return the numbers of at most so many images, all for None: always the same, in the same order, for a seed."""
+        """Return the numbers of at most ``most`` images (all for None), always the same and in the same order for a seed."""
         generator = torch.Generator().manual_seed(seed)
         return torch.randperm(len(self), generator=generator)[:most].tolist()
 
@@ -52,7 +52,7 @@ class AuditImages:
 
 
 def class_names(module: LightningModule, datamodule: LightningDataModule | None) -> list[str]:
-    """Return the class names of the module, else of its data; none where neither says."""
+    """Return the class names of the module, else of its data; an empty list where neither has any."""
     return list(getattr(module, "class_names", None) or getattr(datamodule, "class_names", None) or [])
 
 

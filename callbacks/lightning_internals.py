@@ -26,12 +26,12 @@ def before_transfer(pl_module: LightningModule, batch: Any) -> Any:
 
 
 def check_interval(callback: Callback) -> int:
-    """Return how many epochs lie between two looks of a ModelCheckpoint at its monitor; 1 for other callbacks."""
+    """Return the interval, in epochs, at which a ModelCheckpoint reads its monitor; 1 for other callbacks."""
     return getattr(callback, "_every_n_epochs", None) or 1
 
 
 def wandb_key(logger: WandbLogger, key: str) -> str:
-    """Return a key as W&B has it, with the logger's prefix."""
+    """Return a key as in W&B, with the logger's prefix."""
     return f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}{key}" if logger._prefix else key
 
 
@@ -51,19 +51,19 @@ def wandb_artifact_name(logger: WandbLogger) -> str:
 
 
 def wandb_has_logged(logger: WandbLogger, path: str) -> bool:
-    """Tell whether the checkpoint has been logged as the file is now."""
+    """Tell whether this version of the checkpoint file has been logged."""
     return bool(logger._logged_model_time.get(path) == Path(path).stat().st_mtime)
 
 
 def wandb_note_logged(logger: WandbLogger, path: str) -> None:
-    """Let Lightning take the checkpoint for logged, or else it would log the file again without the scores."""
+    """Mark the checkpoint as logged, because Lightning would log it again without the scores."""
     logger._logged_model_time[path] = Path(path).stat().st_mtime
 
 
 class CheckpointFiles(ModelCheckpoint):
     """Writes and removes checkpoints at the moments at which Lightning's ModelCheckpoint would.
 
-    A subclass says which; nothing is saved by itself.
+    A subclass decides which; nothing is saved otherwise.
     """
 
     def saves_at_train_epoch_end(self, trainer: Trainer) -> bool:
@@ -71,7 +71,7 @@ class CheckpointFiles(ModelCheckpoint):
         return self._should_save_on_train_epoch_end(trainer)
 
     def logged(self, trainer: Trainer) -> dict[str, Any]:
-        """Return what has been logged, with epoch and step, for the file's name."""
+        """Return the logged values, with epoch and step, for the file's name."""
         return self._monitor_candidates(trainer)
 
     def exists(self, path: str) -> bool:
@@ -89,25 +89,25 @@ class CheckpointFiles(ModelCheckpoint):
                 logger.after_save_checkpoint(proxy(self))
 
     def write_last(self, trainer: Trainer, logged: dict[str, Any]) -> None:
-        """Write ``last.ckpt``, where that is asked for."""
+        """Write ``last.ckpt`` if ``save_last`` is set."""
         self._save_last_checkpoint(trainer, logged)
 
     def remove(self, trainer: Trainer, path: str, current: str) -> None:
-        """Remove a checkpoint, unless it is the current one or the one that the run goes on from."""
+        """Remove a checkpoint, unless it is the current one or the one that the run resumed from."""
         if path != current and self._should_remove_checkpoint(trainer, path, current):
             self._remove_checkpoint(trainer, path)
 
 
 class CommandLine(LightningCLI):
-    """Adds the verb `audit`, which takes nothing but weights from a checkpoint."""
+    """Adds the verb `audit`, which reads only weights from a checkpoint."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Return the verbs, and the arguments that come from elsewhere."""
+        """Return the verbs and, for each, the arguments that are not options of its own."""
         return LightningCLI.subcommands() | {"audit": {"model", "datamodule"}}
 
     def _parse_ckpt_path(self) -> None:
-        # Lightning would look into the checkpoint for arguments of the model; an audit takes these from the configuration
-        # and nothing but weights from a file that may come from anywhere.
+        # Lightning would read arguments of the model from the checkpoint. An audit takes them from the configuration, and
+        # only weights from a file that may come from anywhere.
         if self.config.get("subcommand") != "audit":
             super()._parse_ckpt_path()

@@ -1,4 +1,4 @@
-"""Reads what a validation logged, for the callbacks that decide by accuracy and audit together."""
+"""Reads the values that a validation logged, for callbacks that decide by accuracy and audit together."""
 
 from collections.abc import Sequence
 
@@ -14,15 +14,15 @@ def audits(trainer: Trainer) -> dict[str, AttributionAudit]:
 
 
 def logged_values(trainer: Trainer, keys: Sequence[str], who: str) -> dict[str, float]:
-    """Return all that this validation logged, by key; nothing if an audit that one of the keys names is of another.
+    """Return all values that this validation logged, by key; nothing if an audit of one of ``keys`` did not run.
 
     Args:
-        trainer: at the end of a validation.
-        keys: that must be there.
-        who: looks at them, for the error.
+        trainer: the Trainer, at the end of a validation.
+        keys: keys that must be there.
+        who: name of the caller, for the error.
 
     Raises:
-        MisconfigurationException: if nothing has logged one of the keys.
+        MisconfigurationException: if one of the keys was not logged.
 
     """
     stale = {prefix for prefix, one in audits(trainer).items() if one.audited_at != trainer.global_step}

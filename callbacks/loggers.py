@@ -1,4 +1,4 @@
-"""Pictures, tables, charts and checkpoints on the dashboards of W&B, TensorBoard and MLflow."""
+"""Logs pictures, tables, charts and checkpoints to W&B, TensorBoard and MLflow."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from segaudit.callbacks.lightning_internals import (
 )
 from segaudit.report.picture import Picture, side_by_side
 
-#: Class maps by name, and the names of the classes in them.
+#: Class maps by name, each with the names of its classes.
 Masks = Mapping[str, tuple[Picture, Mapping[int, str]]]
 
 
@@ -39,15 +39,15 @@ def log_pictures(
     step: int,
     masks: Sequence[Masks] | None = None,
 ) -> None:
-    """Show RGB pictures ``(height, width, 3)``: one by one on W&B, with masks that can be laid over them, else side by side.
+    """Show RGB pictures ``(height, width, 3)``: one by one on W&B, with masks as overlays, else side by side.
 
     Args:
-        loggers: of the Trainer.
-        key: where.
+        loggers: the Trainer's loggers.
+        key: key of the pictures.
         pictures: at least one.
-        captions: one a picture.
-        step: optimizer steps that were taken.
-        masks: of each picture, class maps of its size by name.
+        captions: one per picture.
+        step: optimizer steps taken so far.
+        masks: class maps by name for each picture, of its size.
 
     """
     options: dict[str, list[Any]] = {"caption": list(captions)}
@@ -65,7 +65,7 @@ def log_pictures(
 
 
 def log_table(loggers: Sequence[Logger], key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
-    """Show a table on W&B and MLflow; a cell may be an RGB picture, whose column MLflow does not get."""
+    """Show a table on W&B and MLflow. Cells may be RGB pictures; MLflow does not get their columns."""
     drawn = [any(isinstance(row[i], np.ndarray) for row in rows) for i in range(len(columns))]
     for logger in loggers:
         if isinstance(logger, WandbLogger):
@@ -85,14 +85,14 @@ def log_charts(
     picture: Callable[[], Picture],
     step: int,
 ) -> None:
-    """Show charts of :mod:`wandb.plot` on W&B, and one picture of them on the others; only what is needed is made.
+    """Show charts of :mod:`wandb.plot` on W&B, and one picture of them on the other loggers.
 
     Args:
-        loggers: of the Trainer.
-        key: where the picture goes.
-        charts: where each chart goes, and how it is made.
-        picture: how the picture is made.
-        step: optimizer steps that were taken.
+        loggers: the Trainer's loggers.
+        key: key of the picture.
+        charts: functions that make the charts, by key; called only if a logger needs them.
+        picture: function that makes the picture; called only if a logger needs it.
+        step: optimizer steps taken so far.
 
     """
     for logger in loggers:
@@ -112,17 +112,17 @@ def log_checkpoint(
 ) -> None:
     """Log a checkpoint as an artifact of the type ``model``, with the audit's scores as its metadata.
 
-    On every WandbLogger whose ``log_model`` asks for checkpoints. The artifact has the name that Lightning would give it,
-    and Lightning, which would log the file without the scores, takes it as logged; a file that has been logged as it is now
-    is not logged again.
+    Every WandbLogger whose ``log_model`` asks for checkpoints gets it. The artifact has the name that Lightning would give
+    it, and Lightning, which would log the file without the scores, is told that it is logged. The same version of a file
+    is logged only once.
 
     Args:
-        loggers: of the Trainer.
-        path: of the checkpoint.
+        loggers: the Trainer's loggers.
+        path: path of the checkpoint.
         metadata: scores by key, epoch, step.
-        aliases: of this version, ``["best"]`` say; W&B adds ``latest``.
-        always: log it whatever ``log_model`` says. An offline run, whose logger refuses ``log_model``, keeps a copy of the
-            file in the folder ``WANDB_DATA_DIR`` until ``wandb sync``.
+        aliases: aliases of this version, such as ``["best"]``; W&B adds ``latest``.
+        always: logs the checkpoint whatever ``log_model`` is. An offline run, whose logger does not accept ``log_model``,
+            stores a copy of the file in the folder ``WANDB_DATA_DIR`` until ``wandb sync``.
 
     """
     for logger in loggers:
@@ -140,5 +140,5 @@ def log_checkpoint(
 
 
 def _mlflow_name(key: str) -> str:
-    """As Lightning's MLFlowLogger does with the names of metrics."""
+    """Return a name that MLflow accepts, as Lightning's MLFlowLogger makes it for metrics."""
     return re.sub("[^a-zA-Z0-9_/. -]+", "", key)

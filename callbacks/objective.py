@@ -1,4 +1,4 @@
-"""SweepObjective: one number for a hyperparameter search that has a bound to keep."""
+"""SweepObjective: logs one number for a hyperparameter search with bounds."""
 
 from math import isfinite
 from typing import Any
@@ -11,20 +11,20 @@ from segaudit.selection import Candidate, Constrained
 
 
 class SweepObjective(Callback):
-    """Log what a sweep should maximise: the accuracy where bounds are kept, minus the excess where one is not.
+    """Logs the number that a sweep should maximise: the accuracy if all bounds hold, else minus the total excess.
 
     The order is that of :class:`segaudit.selection.Constrained` for an accuracy in [0, 1], and Deb's (An efficient
-    constraint handling method for genetic algorithms, 2000): whatever keeps the bounds is above whatever does not, and of
-    two that do not, the nearer is above. Logged at each audited epoch is the best so far: a search looks at a run's last
-    value, but the checkpoint that is kept is the best one. Until an epoch has all numbers, nothing is logged.
+    constraint handling method for genetic algorithms, 2000): a model within the bounds is above any that is not, and of two
+    outside, the nearer is above. Each audited epoch logs the best number so far, because a search reads a run's last value,
+    but the saved checkpoint is the best one. Nothing is logged until an epoch has all numbers.
 
     Args:
-        subject_to: bounds by key, ``{"audit/dea/off_target_leakage": "<= 0.35"}``.
+        subject_to: what must hold, by key: ``{"audit/dea/off_target_leakage": "<= 0.35"}``.
         maximize: key of an accuracy in [0, 1].
-        key: under which the number is logged, by every logger; callbacks cannot monitor it.
+        key: key of the number in every logger; callbacks cannot monitor it.
 
     Raises:
-        ValueError: if there is no bound, or one is none.
+        ValueError: if there is no bound, or one cannot be read.
 
     Example:
         >>> objective = SweepObjective({"audit/dea/off_target_leakage": "<= 0.35"})
@@ -38,23 +38,23 @@ class SweepObjective(Callback):
     def __init__(self, subject_to: dict[str, str], maximize: str = "val/iou", key: str = "select/objective") -> None:
         self.rule = Constrained(maximize=maximize, subject_to=subject_to)
         self.key = key
-        #: The best so far; None as long as there is none.
+        #: The best number so far; None before there is one.
         self.best: float | None = None
 
     @property
     def state_key(self) -> str:
-        """Tells two objectives in one Trainer apart."""
+        """Key of the state in checkpoints, which tells two objectives in one Trainer apart."""
         return state_key(self, key=self.key)
 
     def value(self, logged: dict[str, float]) -> float | None:
-        """The objective of one epoch; None if a number is missing or not finite."""
+        """Return the objective of one epoch; None if a number is missing or not finite."""
         if not all(isfinite(logged.get(key, float("nan"))) for key in self.rule.keys):
             return None
         one = Candidate("", logged)
         return logged[self.rule.keys[0]] if self.rule.rank([one])[0].allowed else -self.rule.excess(one)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log it, where the epoch was audited."""
+        """Log the best objective so far, if the epoch was audited."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         logged = logged_values(trainer, self.rule.keys, "SweepObjective")
@@ -68,9 +68,9 @@ class SweepObjective(Callback):
                 logger.log_metrics({self.key: self.best, "epoch": float(trainer.current_epoch)}, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best so far."""
+        """Return the best number so far."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the run was."""
+        """Restore the best number."""
         self.best = state_dict["best"]

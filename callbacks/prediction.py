@@ -1,4 +1,4 @@
-"""MaskWriter: keep what `predict` predicts."""
+"""MaskWriter: writes the predictions of `predict` to files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from PIL import Image
 
 
 class MaskWriter(BasePredictionWriter):
-    """Write each predicted class map as an 8-bit PNG, ``predictions/<id>.png`` in the run folder; a volume's as a TIFF.
+    """Writes each predicted class map as an 8-bit PNG, ``predictions/<id>.png`` in the run folder; a volume's as a TIFF.
 
-    The program uses it by itself; it acts in ``predict`` alone, on predictions ``{"id": [...], "mask": (B, *S)}``. The TIFF
-    has a page for each slice along the first axis.
+    The command line adds it automatically. It acts only in ``predict``, on predictions ``{"id": [...], "mask": (B, *S)}``.
+    The TIFF has one page per slice along the first axis.
     """
 
     def __init__(self) -> None:
@@ -48,6 +48,6 @@ class MaskWriter(BasePredictionWriter):
             pages[0].save(path, save_all=len(pages) > 1, append_images=pages[1:])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say where the masks are."""
+        """Print the folder of the masks."""
         if trainer.is_global_zero:
             print(f"masks: {self._folder}")

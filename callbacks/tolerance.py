@@ -14,11 +14,11 @@ OnError = Literal["warn", "raise"]
 
 
 class Tolerance:
-    """Decides what becomes of an error once training has begun.
+    """Decides what an error does once training has begun.
 
     Args:
-        prefix: of the audit, for warnings.
-        on_error: "warn" lets the training go on, "raise" ends it. In ``validate`` and ``test`` an error always ends the
+        prefix: prefix of the audit, for warnings.
+        on_error: "warn" lets training continue, "raise" ends it. In ``validate`` and ``test`` an error always ends the
             run.
 
     Raises:
@@ -32,12 +32,12 @@ class Tolerance:
         self.prefix, self.on_error = prefix, on_error
 
     def forgives(self, trainer: Trainer) -> bool:
-        """Tell whether the run goes on after an error."""
+        """Tell whether the run continues after an error."""
         return self.on_error == "warn" and trainer.state.fn == "fit"
 
     @contextmanager
     def excuse(self, trainer: Trainer, what: str) -> Iterator[None]:
-        """Warn of an error inside, where the run goes on after it; ``what`` says what is lost."""
+        """Turn an error inside into a warning, if the run continues after errors; ``what`` says what is lost."""
         try:
             yield
         except Exception as error:
@@ -47,7 +47,7 @@ class Tolerance:
 
 
 def brief(error: BaseException) -> str:
-    """Tell kind, message and place of an error in one line.
+    """Return the kind, the message and the place of an error in one line.
 
     Example:
         >>> brief(ValueError("no such class"))

@@ -1,17 +1,15 @@
-"""What one, two and three processes do; in a module of its own, so that a spawned process can import it."""
+"""What one, two and three processes do; in a module of its own, so that a process can import it."""
 
 import os
 import pickle
-import socket
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from _models import Net, images
+from _processes import run_ranks
 from _scores import SCORES, evidence, pick
 
 from segaudit.auditor import Auditor
@@ -60,10 +58,9 @@ def summary(auditor: Auditor) -> dict[str, Any]:
     return {"values": values, "records": auditor.records(), "intervals": intervals}
 
 
-def work(rank: int, world: int, port: int, folder: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=world)
+def work(folder: str) -> None:
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group("gloo")
     results: dict[str, Any] = {}
     found = evidence(TARGETS)
     for share in SHARES:
@@ -87,9 +84,6 @@ def work(rank: int, world: int, port: int, folder: str) -> None:
 @cache
 def ranks(world: int) -> list[dict[Any, Any]]:
     """What each of some gloo processes computed; started once for all tests."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with TemporaryDirectory() as folder:
-        mp.start_processes(work, (world, port, folder), nprocs=world, start_method="spawn")
+        run_ranks(world, work, folder, log=Path(folder, "printed"))
         return [pickle.loads(Path(folder, f"{rank}.pkl").read_bytes()) for rank in range(world)]

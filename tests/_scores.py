@@ -1,16 +1,23 @@
-"""The table of scores: function, class, evidence and a slow reference for each. A new score is tested by being listed."""
+"""The table of scores: function, class, evidence and a slow reference for each.
+
+A new score may have its reference here, or in a file under tests/functional that calls segaudit.testing.check_metric.
+"""
 
 import math
 
 import _scores_faithfulness
 import _scores_maps
 import numpy as np
-import torch
 from _slow import NAN, Score, places, slow_share, slow_spearman
 from torch import Tensor
 
 import segaudit.functional as functional
 import segaudit.metrics as metrics
+from segaudit.testing.random_evidence import SHARED as COMMON
+from segaudit.testing.random_evidence import pick
+from segaudit.testing.random_evidence import random_evidence as evidence
+
+__all__ = ["COMMON", "COSTS", "NAN", "PLACE_MATTERS", "RANKED", "SCORES", "Score", "evidence", "mean", "pick", "slow_values"]
 
 
 def slow_area(curve: np.ndarray, q: np.ndarray, floor: float) -> float:
@@ -80,8 +87,6 @@ def slow_relative(score: float, other: float) -> float:
     return float(other) / float(score) if score >= 0.05 else NAN
 
 
-#: Evidence that is the same for all targets.
-COMMON = {"subset_size"}
 #: What is evidence and score at once, and no function's.
 COSTS = {"seconds", "forwards"}
 #: Rows that depend on the order of a map's values alone, and those for which it matters which pixels are neighbours.
@@ -136,64 +141,6 @@ SCORES: dict[str, Score] = {
 }
 
 
-def evidence(n: int, size: tuple[int, ...] = (5, 4), seed: int = 0, awkward: bool = True) -> dict[str, Tensor]:
-    """Evidence for n targets; some of them can't be scored, each for a reason of its own."""
-    g = torch.Generator().manual_seed(seed)
-
-    def rand(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=g)
-
-    points, pairs = 6, 3
-    fall = rand(n, points).sort(dim=1, descending=True).values
-    rise = rand(n, points).sort(dim=1).values
-    fall[:, -1] *= 0.4
-    rise[:, 0] = fall[:, -1]
-    fall[:, 0] = rise[:, -1] = 1
-    fractions = rand(2, n, points).sort().values.double()
-    fractions[..., 0], fractions[..., -1] = 0, 1
-    score = 0.2 + 0.8 * rand(n)
-    flat = (n, *size)
-    ties = (4 * torch.randn(n, *size, generator=g)).round() / 4
-    found = {
-        "deletion_curve": fall,
-        "insertion_curve": rise,
-        "deletion_fractions": fractions[0],
-        "insertion_fractions": fractions[1],
-        "confidence": score,
-        "filled_confidence": 0.5 * score * rand(n),
-        "confidence_without_cue": score * rand(n),
-        "attribution": ties,
-        "perturbed_attribution": ties[:, None] + 0.5 * torch.randn(n, pairs, *size, generator=g),
-        "kept": rand(n, pairs) < 0.7,
-        "region": rand(*flat) < 0.15,
-        "effect_map": rand(*flat) - 0.4,
-        "cue": rand(*flat) < 0.3,
-        "seconds": rand(n),
-        "deletion_error": 0.1 * rand(n),
-        "insertion_error": 0.1 * rand(n),
-    }
-    found |= _scores_faithfulness.more_evidence(n, size, g) | _scores_maps.more_evidence(n, size, g)
-    found["region"].flatten(1)[:, 0] = True
-    found["region"].flatten(1)[1::3].scatter_(1, ties.flatten(1)[1::3].argmax(dim=1, keepdim=True), True)  # some hit
-    found["cue"].flatten(1)[:, 1:2] = True  # an image may have one pixel
-    found["kept"][:, 0] = True
-    if awkward and n >= 7:
-        found["deletion_curve"][0] = NAN
-        found["insertion_curve"][0, 2] = float("inf")
-        found["deletion_curve"][1, -1] = found["insertion_curve"][1, 0] = 0.6  # fill too weak
-        found["attribution"][2] = NAN
-        found["region"][3] = False
-        found["cue"][3] = False
-        found["kept"][3] = False
-        found["attribution"][4] = -found["attribution"][4].abs()  # no positive mass
-        found["attribution"][5] = 1.0  # constant
-        found["effect_map"][6].flatten()[0] = NAN
-        found["confidence"][0] = NAN
-        found["seconds"][1] = NAN
-        found["deletion_error"][2] = found["insertion_error"][3] = NAN
-    return found
-
-
 def slow_values(score: Score, found: dict[str, Tensor]) -> list[float]:
     n = max(len(found[name]) for name in score.evidence if name not in COMMON)
     # bfloat16 has no array.
@@ -201,11 +148,6 @@ def slow_values(score: Score, found: dict[str, Tensor]) -> list[float]:
     return [
         score.slow(*(arrays[k] if k in COMMON else arrays[k][i] for k in score.evidence), **score.options) for i in range(n)
     ]
-
-
-def pick(found: dict[str, Tensor], start: int, end: int) -> dict[str, Tensor]:
-    """The evidence for some of the targets."""
-    return {k: v if k in COMMON else v[start:end] for k, v in found.items()}
 
 
 def mean(values: list[float]) -> float:

@@ -4,9 +4,7 @@ import math
 from itertools import pairwise
 
 import numpy as np
-import torch
 from _slow import NAN, Score, slow_spearman
-from torch import Tensor
 
 import segaudit.functional as functional
 import segaudit.metrics as metrics
@@ -129,7 +127,7 @@ UNSCORABLE: list[tuple[str, str, str]] = [
         (n, which, v)
         for n in ("infidelity", "faithfulness_correlation", "sensitivity_n")
         for which in SUBSETS[:2]
-        for v in ("nan", "inf", "-inf", "all nan")
+        for v in ("nan", "inf", "-inf")
     ],
     ("infidelity", "subset_effect", "zero"),  # a map of zeros has 1
     *[
@@ -138,64 +136,16 @@ UNSCORABLE: list[tuple[str, str, str]] = [
         for which in SUBSETS[:2]
         for v in ("zero", "constant")
     ],
-    *[("comprehensiveness", "deletion_curve", v) for v in ("nan", "inf", "-inf", "weak", "all nan")],
-    *[(n, "insertion_curve", v) for n in ("sufficiency", "monotonicity") for v in ("nan", "inf", "-inf", "weak", "all nan")],
+    *[("comprehensiveness", "deletion_curve", v) for v in ("nan", "inf", "-inf", "weak")],
+    *[(n, "insertion_curve", v) for n in ("sufficiency", "monotonicity") for v in ("nan", "inf", "-inf", "weak")],
     *[("monotonicity", "insertion_curve", v) for v in ("zero", "constant")],
-    *[("irof", "segment_deletion_curve", v) for v in ("nan", "inf", "-inf", "all nan")],
-    *[("road", which, v) for which in ("road_deletion", "road_retention") for v in ("nan", "inf", "-inf", "all nan")],
+    *[("irof", "segment_deletion_curve", v) for v in ("nan", "inf", "-inf")],
+    *[("road", which, v) for which in ("road_deletion", "road_retention") for v in ("nan", "inf", "-inf")],
     *[
         (n, "attribution", v)
         for n in ("randomisation", "randomisation_full")
-        for v in ("nan", "inf", "-inf", "all nan", "zero", "constant")
+        for v in ("nan", "inf", "-inf", "zero", "constant")
     ],
     *[("randomisation", "randomised_attribution", v) for v in ("nan", "inf", "-inf")],  # in one level
-    *[
-        (n, "randomised_attribution", v)
-        for n in ("randomisation", "randomisation_full")
-        for v in ("all nan", "zero", "constant")
-    ],
+    *[(n, "randomised_attribution", v) for n in ("randomisation", "randomisation_full") for v in ("zero", "constant")],
 ]
-
-
-def more_evidence(n: int, size: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:
-    """Evidence beside that of tests/_scores.py, for n targets; some of them can't be scored."""
-
-    def rand(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator)
-
-    points = 6
-    curves = rand(2, n, points).sort(dim=2, descending=True).values
-    curves[..., -1] *= 0.4
-    curves[..., 0] = 1
-    fractions = rand(n, points).sort().values.double()
-    fractions[:, 0], fractions[:, -1] = 0, 1
-    uneven = curves[1].flip(1).clone()
-    uneven[:, 3] *= rand(n)  # an insertion curve that also falls, or all are monotone
-    sizes = torch.tensor([4, 1, 1, 2, 2, 1, 4, 2, 4, 4])
-    sums = 10 * torch.randn(n, len(sizes), generator=generator) + 3 * sizes
-    found = {
-        "insertion_curve": uneven,
-        "segment_deletion_curve": curves[0],
-        "segment_deletion_fractions": fractions,
-        "subset_size": sizes,
-        "subset_attribution": sums.double(),
-        "subset_effect": sums / 50 + 0.4 * rand(*sums.shape),
-        "road_deletion": 0.7 * rand(n, 4),
-        "road_retention": 0.3 + 0.7 * rand(n, 4),
-        "randomised_attribution": torch.randn(n, 3, *size, generator=generator).mul(3).round() / 3,
-    }
-    if n >= 9:
-        found["segment_deletion_curve"][0, 1] = NAN
-        found["segment_deletion_curve"][1, -1] = 0.6  # fill too weak
-        found["insertion_curve"][3] = 0.2  # flat
-        found["road_deletion"][4] = NAN
-        found["subset_effect"][2] = 0  # no effect at all
-        found["subset_effect"][3, 1] = NAN
-        found["subset_attribution"][4] = sizes.double() / 3  # varies between the sizes alone
-        found["subset_attribution"][5, sizes == 2] = 0.1  # does not vary at one size
-        found["subset_attribution"][6] *= -1
-        found["subset_attribution"][7] = 0
-        found["randomised_attribution"][6, 0] = 2.0  # one level is constant
-        found["randomised_attribution"][7, -1] = 2.0
-        found["randomised_attribution"][8].flatten()[1] = NAN
-    return found

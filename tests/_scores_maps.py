@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from _slow import NAN, Score, places, slow_share, slow_spearman
-from torch import Tensor
 
 import segaudit.functional as functional
 import segaudit.metrics as metrics
@@ -164,58 +163,23 @@ UNSCORABLE: list[tuple[str, str, str]] = [
     *[
         (n, "attribution", v)
         for n in ("pointing_game", "relevance_mass", "relevance_rank", "localisation_auc", "topk_overlap")
-        for v in ("nan", "inf", "-inf", "all nan", "zero", "constant")
+        for v in ("nan", "inf", "-inf", "zero", "constant")
     ],
     ("relevance_mass", "attribution", "negative"),
     *[(n, "region", "empty") for n in ("pointing_game", "relevance_mass", "relevance_rank", "localisation_auc")],
     ("localisation_auc", "region", "whole"),
-    *[
-        (n, "attribution", v)
-        for n in ("sparseness", "entropy", "max_sensitivity")
-        for v in ("nan", "inf", "-inf", "all nan", "zero")
-    ],
-    *[
-        (n, "perturbed_attribution", v)
-        for n in ("max_sensitivity", "topk_overlap")
-        for v in ("nan", "inf", "-inf", "all nan")
-    ],
+    *[(n, "attribution", v) for n in ("sparseness", "entropy", "max_sensitivity") for v in ("nan", "inf", "-inf", "zero")],
+    *[(n, "perturbed_attribution", v) for n in ("max_sensitivity", "topk_overlap") for v in ("nan", "inf", "-inf")],
     *[("topk_overlap", "perturbed_attribution", v) for v in ("zero", "constant")],
     *[(n, "kept", "empty") for n in ("max_sensitivity", "topk_overlap")],
     *[
         (n, which, v)
         for n in ("effect_calibration", "effect_calibration_error")
         for which, v in [
-            *[("segment_attribution", v) for v in ("nan", "inf", "-inf", "all nan", "zero")],
-            *[("segment_effect", v) for v in ("inf", "-inf", "all nan", "zero")],
+            *[("segment_attribution", v) for v in ("nan", "inf", "-inf", "zero")],
+            *[("segment_effect", v) for v in ("inf", "-inf", "zero")],
         ]
     ],
     *[("effect_calibration", which, "constant") for which in REGIONS],
     *[("effect_calibration_error", which, "negative") for which in REGIONS],
 ]
-
-
-def more_evidence(n: int, size: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:
-    """Evidence beside that of tests/_scores.py, for n targets; some of them can't be scored."""
-
-    def randn(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    effects = (5 * randn(n, 3, 8)).round() / 20  # ties
-    means = (effects + 0.3 * randn(n, 3, 8)).double()
-    effects[:, 0, 5:] = torch.nan  # fewer regions
-    effects[: n // 2, 2, 7] = torch.nan
-    found = {
-        "segment_effect": effects,
-        "segment_attribution": means,
-        "forwards": (30 * torch.rand(n, generator=generator)).round(),
-    }
-    if n >= 9:
-        effects[0] = torch.nan
-        means[1, 1, 2] = torch.inf
-        means[2, 0] = 0.7  # one partition does not vary
-        effects[3, 1, :4] = 0
-        effects[3, 1, 4:] = torch.nan
-        means[4] = -means[4].abs()  # no credit
-        means[5, 0, 6:] = torch.nan  # no such regions
-        found["forwards"][1] = NAN
-    return found

@@ -30,7 +30,7 @@ from segaudit.auditor import Auditor
 from segaudit.evidence.effects import segment_effects, segment_means
 from segaudit.evidence.imputation import road_curves
 from segaudit.evidence.randomisation import randomised_maps
-from segaudit.evidence.subsets import random_subsets, segment_deletion_curve, subset_effects, subset_sums
+from segaudit.evidence.subsets import random_subsets, subset_effects, subset_sums, trace_segment_deletion
 from segaudit.forwards import Probe
 from segaudit.forwards.output import predict
 from segaudit.forwards.target import TargetSelector
@@ -152,7 +152,7 @@ class Mood(Metric):
 
 def test_an_unknown_evidence_is_named_beside_what_there_is() -> None:
     with pytest.raises(
-        ValueError, match=r"the metric 'mood' asks for mood, weather, which is no evidence.* attribution, cue"
+        ValueError, match=r"the metric 'mood' asks for mood, weather, which is no evidence.* attribution, confidence"
     ) as e:
         Auditor(["random"], [Mood()])
     assert "\n" not in str(e.value)
@@ -381,7 +381,7 @@ def test_reasons_are_counted_and_nothing_is_silently_zero() -> None:
     auditor = Auditor([TargetMask(), Broken(), Random()], names, selector, Intervention(ConstantFill(), GridRegions([4]), 3))
     batch = auditor.update(Threshold(), x, masks)
     assert len(batch.targets) == 4
-    low = "score below 0.05"
+    low = "confidence below 0.05"
     assert batch.reasons == {
         "target_mask": ["", "constant map", low, ""],
         "broken": ["map not finite", "constant map", low, ""],
@@ -599,7 +599,7 @@ def test_scores_of_sets_of_imputed_pixels_and_of_randomised_models_follow_from_t
             "infidelity": F.infidelity(sums, effects),
             "faithfulness_correlation": F.faithfulness_correlation(sums, effects, sets.size),
             "sensitivity_n": F.sensitivity_n(sums, effects, sets.size),
-            "irof": F.irof(*segment_deletion_curve(probe, maps)),
+            "irof": F.irof(*trace_segment_deletion(probe, maps)),
             "road": F.road(*road_curves(probe, maps)),
             "randomisation": F.randomisation(maps, again),
             "randomisation_full": F.randomisation_full(maps, again),
@@ -759,8 +759,8 @@ def test_reasons_of_scores_of_maps() -> None:
     }  # fmt: skip
     assert reasons_of(["topk_overlap"], 0.0)["fades"] == ["perturbed map constant or not finite", "constant map"]
     found = reasons_of(names[2:], 0.0)
-    assert found["uneven"][0] == "no difference of credit between regions"
-    assert found["against"][0] == "no positive mass; no region has credit"
+    assert found["uneven"][0] == "no difference of credit between segments"
+    assert found["against"][0] == "no segment has credit"
     assert found["mask"][0] == ""
     found = reasons_of(names[2:], 1.0)  # a fill that changes nothing where the target is
-    assert found["mask"][0] == "no region has an effect; no difference of effect between regions"
+    assert found["mask"][0] == "no segment has an effect; no difference of effect between segments"

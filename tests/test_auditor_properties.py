@@ -8,7 +8,7 @@ import torch
 from _models import CONV
 from _random_evidence import MAPS, every_time, random_map
 from _scores import SCORES
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -78,7 +78,7 @@ def audits(draw: Any) -> dict[str, Any]:
 
 
 @given(case=audits())
-@every_time
+@settings(every_time, max_examples=80)
 def test_every_missing_score_has_a_counted_reason(case: dict[str, Any]) -> None:
     g = torch.Generator().manual_seed(case["seed"])
     size, dims = case["size"], len(case["size"])

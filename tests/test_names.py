@@ -1,10 +1,13 @@
 """Short names."""
 
+import pickle
 from abc import ABC, abstractmethod
+from copy import deepcopy
 
 import pytest
 from torchmetrics import Metric
 
+from segaudit import Auditor, Intervention, TargetSelector, names
 from segaudit.attribution import DEA, Explainer, Random, Saliency
 from segaudit.metrics import DeletionAUC
 from segaudit.names import resolve, resolve_named, snake_case
@@ -67,3 +70,39 @@ def test_lists_name_themselves_and_mappings_keep_their_names_and_order() -> None
     assert (found["b"].seed, found["a"].seed) == (0, 3)
     with pytest.raises(ValueError, match="random appears more than once; give a mapping"):
         resolve_named(["random", "dea", Random(seed=1)], Explainer)
+
+
+def test_a_name_that_two_classes_claim_is_refused_and_both_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = type("Saliency", (), {"__module__": "papers"})  # no real subclass, which would stay for the tests to come
+    real = names.subclasses
+    monkeypatch.setattr(names, "subclasses", lambda base: [*real(base), mine])
+    with pytest.raises(ValueError, match="'saliency' means 2 classes") as info:
+        resolve("saliency", Explainer)
+    assert "segaudit.attribution.gradient.Saliency and papers.Saliency" in str(info.value)
+    with pytest.raises(ValueError, match="'saliency' means 2 classes"):
+        Auditor(["saliency"], ["seconds"])
+    assert type(resolve("dea", Explainer)) is DEA
+    assert type(Auditor(metrics=["seconds"]).explainers["saliency"]) is Saliency  # the defaults stay our own
+    assert resolve_named({"mine": mine()}, Explainer)  # objects are never in doubt
+
+
+def test_a_class_that_is_defined_again_is_no_other_class() -> None:
+    def run_the_cell(answer: str) -> type[Animal]:
+        class Cow(Animal):
+            def sound(self) -> str:
+                return answer
+
+        return Cow
+
+    cows = [run_the_cell("moo"), run_the_cell("mooo")]
+    assert type(resolve("cow", Animal)) is cows[1]
+
+
+def test_settings_cannot_be_changed() -> None:
+    for settings, name in ((Intervention(), "steps"), (Intervention(), "max_batch"), (TargetSelector(), "min_area")):
+        with pytest.raises(AttributeError, match=f"cannot be changed: make a new one with another {name}"):
+            setattr(settings, name, 1)
+        with pytest.raises(AttributeError, match="cannot be changed"):
+            delattr(settings, name)
+        again = pickle.loads(pickle.dumps(deepcopy(settings)))
+        assert getattr(again, name) == getattr(settings, name)

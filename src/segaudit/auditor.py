@@ -211,9 +211,10 @@ class Auditor:
             asks = self._collect(Ask(probe, self.perturbations), batch) if len(targets) else {}
         with self._all_or_nothing():
             for name in asks:
-                batch.scores[name] = self._score(name, batch.evidence[name])
+                if self._metrics[name]:
+                    batch.scores[name] = self._score(name, batch.evidence[name])
             for name in self.explainers if asks else ():
-                scores = batch.scores[""] | batch.scores[name]
+                scores = batch.scores.get("", {}) | batch.scores.get(name, {})
                 asked = {score: list(self._asked[score].values()) for score in scores}
                 partly = partly_missing(asks[name], scores, asked)
                 batch.reasons[name] = [why or some for why, some in zip(batch.reasons[name], partly, strict=True)]

@@ -1,4 +1,4 @@
-"""Random numbers that depend on a key alone: not on the batch, the rank, the device or the global seed."""
+"""Draws random numbers that depend on a key alone: not on the batch, the rank, the device or the global seed."""
 
 from collections.abc import Sequence
 from math import pi, prod
@@ -21,7 +21,7 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def image_keys(images: Tensor, seed: int = 0) -> Tensor:
-    """A key ``(B,)`` for each image of ``(B, C, *S)`` from its content, so that noise follows the image, not the batch.
+    """Compute a key ``(B,)`` from the content of each image ``(B, C, *S)``, so that noise does not depend on the batch.
 
     Example:
         >>> x = torch.rand(3, 1, 4, 4)
@@ -35,12 +35,12 @@ def image_keys(images: Tensor, seed: int = 0) -> Tensor:
 
 
 def combine(keys: Tensor, extra: Tensor | int) -> Tensor:
-    """New keys from keys ``(N,)`` and a number or numbers ``(N,)``, a class index say."""
+    """Derive new keys from keys ``(N,)`` and a number or numbers ``(N,)``, such as class indices."""
     return _mix(keys * 3 + _GOLDEN * (torch.as_tensor(extra, device=keys.device) + 1))
 
 
 def uniform(keys: Tensor, shape: Sequence[int]) -> Tensor:
-    """Uniform numbers in (0, 1) of the shape ``(N, *shape)``, each row a function of its key alone.
+    """Draw uniform numbers in (0, 1) of the shape ``(N, *shape)``; each row depends on its key alone.
 
     Example:
         >>> u = uniform(torch.tensor([1, 2]), (1000,))
@@ -54,6 +54,6 @@ def uniform(keys: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def normal(keys: Tensor, shape: Sequence[int]) -> Tensor:
-    """Standard normal numbers ``(N, *shape)``, each row a function of its key alone (Box and Muller 1958)."""
+    """Draw standard normal numbers ``(N, *shape)``; each row depends on its key alone (Box and Muller 1958)."""
     radius = (-2.0 * uniform(combine(keys, 1), shape).log()).sqrt()
     return radius * (2.0 * pi * uniform(combine(keys, 2), shape)).cos()

@@ -1,6 +1,7 @@
 """The layer a CAM reads: which is found, how outputs of all kinds are read, and what is said where it cannot be."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -67,10 +68,16 @@ def networks() -> dict[str, Callable[[], nn.Module]]:
     }
 
 
+@cache
+def network(name: str) -> nn.Module:
+    """Built once; explainers leave it as it is."""
+    torch.manual_seed(0)
+    return networks()[name]().eval()
+
+
 @pytest.mark.parametrize("name", networks())
 def test_find_layer_on_real_networks(name: str) -> None:
-    torch.manual_seed(0)
-    model = networks()[name]().eval()
+    model = network(name)
     x = images(1, size=(128, 128))
     layer = find_layer(model, x)
     grid = read(torch.zeros(sizes_of(model, x)[layer]), x.shape)
@@ -96,8 +103,7 @@ def test_find_layer_on_real_networks(name: str) -> None:
     ],
 )
 def test_tokens_and_channels_last_in_real_networks(name: str, layer: str, grid: int) -> None:
-    torch.manual_seed(0)
-    model, x = networks()[name]().eval(), images(2, size=(128, 128))
+    model, x = network(name), images(2, size=(128, 128))
     targets = TargetSelector(min_area=0)(logits_of(model, x))
     assert layer in candidates(model, x[:1])
     assert read(torch.zeros(sizes_of(model, x)[layer]), x.shape).grid == (grid, grid)

@@ -1,11 +1,8 @@
-"""Benchmarks: the same figures as an auditor's, cell by cell, killed and resumed, on one process or two."""
+"""Benchmarks: the same figures as an auditor's, block by block, killed and resumed, on one process or two."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from integration.small_benchmark import CONFIG, SquareData, small
+from _processes import Job
+from integration.small_benchmark import CONFIG, SquareData, run, small
 from integration.tiny import Squares, TinyNetwork, small_intervention
 from torch.utils.data import default_collate
 
@@ -35,10 +33,10 @@ CLOCK = ("seconds",)
 
 
 def start(folder, devices=1):
-    environment = os.environ | {"PYTHONPATH": str(PROGRAM.parents[1]), "OMP_NUM_THREADS": "1"}
-    environment = {k: v for k, v in environment.items() if k not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
-    with open(folder.with_suffix(".log"), "a") as log:
-        return subprocess.Popen([sys.executable, PROGRAM, folder, str(devices)], env=environment, stdout=log, stderr=log)
+    return Job(
+        run, folder, devices, log=folder.with_suffix(".log"), argv=[PROGRAM, folder, devices],
+        environment={"PYTHONPATH": str(PROGRAM.parents[1])},
+    )  # fmt: skip
 
 
 def rows(folder):
@@ -63,7 +61,7 @@ def whole(tmp_path_factory):
 
 def test_every_file_is_there(whole):
     assert set(RESULTS) <= {entry.name for entry in whole.iterdir()}
-    assert len(list(whole.glob("cells/squares/*/*.parquet"))) == 8
+    assert len(list(whole.glob("blocks/squares/*/*.parquet"))) == 8
     assert {path.name for path in whole.glob("panels/*")} == {"squares_as_built.png", "squares_trained.png"}
 
 
@@ -78,8 +76,8 @@ def test_figures_are_those_of_an_auditor(whole):
         batch = default_collate([Squares(9)[i] for i in order[place : place + 2]])
         auditor.update(model, batch["image"], batch["mask"], batch["id"])
     expected = auditor.records()
-    cells = [Block.read(path) for path in sorted(whole.glob("cells/squares/as_built/*.parquet"))]
-    found = [row for cell in cells for row in cell.records]
+    blocks = [Block.read(path) for path in sorted(whole.glob("blocks/squares/as_built/*.parquet"))]
+    found = [row for block in blocks for row in block.records]
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         one.pop("seconds")
@@ -94,11 +92,11 @@ def test_a_trained_network_is_another_than_it_was(whole):
 
 def test_nothing_is_done_twice_and_what_is_missing_is_done(whole):
     before = rows(whole)
-    times = {path: path.stat().st_mtime_ns for path in whole.glob("cells/*/*/*")}
+    times = {path: path.stat().st_mtime_ns for path in whole.glob("blocks/*/*/*")}
     missing = sorted(times)[3]
     missing.unlink()
     small(whole).run(CONFIG)
-    after = {path: path.stat().st_mtime_ns for path in whole.glob("cells/*/*/*")}
+    after = {path: path.stat().st_mtime_ns for path in whole.glob("blocks/*/*/*")}
     assert {path for path in times if after[path] != times[path]} == {missing}
     same(rows(whole), before)
 
@@ -145,15 +143,16 @@ def test_a_network_is_either_loaded_or_trained():
 
 def test_killed_and_resumed_gives_the_same(whole, tmp_path):
     folder, draw = tmp_path / "killed", random.Random(0)
-    for cells in (0, 2, 5):  # dies while a network is trained, or between cells, or in one
-        process = start(folder)
+    for blocks in (0, 2, 5):  # dies while a network is trained, or between blocks, or in one
+        job = start(folder)
         deadline = time.monotonic() + 200
-        while len(list(folder.glob("cells/*/*/*"))) < cells and process.poll() is None and time.monotonic() < deadline:
+        while len(list(folder.glob("blocks/*/*/*"))) < blocks and job.running and time.monotonic() < deadline:
             time.sleep(0.02)
-        time.sleep(draw.uniform(0, 0.5) if cells else draw.uniform(4, 8))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert start(folder).wait() == 0, folder.with_suffix(".log").read_text()
+        time.sleep(draw.uniform(0, 0.5))
+        job.kill()
+        assert job.wait() == -signal.SIGKILL
+    job = start(folder)
+    assert job.wait() == 0, job.printed()
     same(rows(folder), rows(whole))
 
     told = [json.loads((one / "summary.json").read_text()) for one in (folder, whole)]
@@ -163,7 +162,8 @@ def test_killed_and_resumed_gives_the_same(whole, tmp_path):
 
 def test_two_processes_give_the_same_files_as_one(whole, tmp_path):
     folder = tmp_path / "two"
-    assert start(folder, devices=2).wait() == 0, folder.with_suffix(".log").read_text()
+    job = start(folder, devices=2)
+    assert job.wait() == 0, job.printed()
     same(rows(folder), rows(whole))
     names = lambda of: sorted(str(path.relative_to(of)) for path in of.rglob("*"))  # noqa: E731
     assert names(folder) == names(whole)

@@ -64,14 +64,14 @@ def test_slow_drift_is_seen():
 
 def test_maps_that_do_not_depend_on_the_weights():
     [text] = alarms([0.5] * 3, [noisy(0.2, k) for k in range(3)], randomisation=[0.3, 0.95, 0.96])
-    assert "correlate by 0.95 with those of a model without training" in text
+    assert "correlate by 0.95 with those of an untrained model" in text
 
 
 def test_it_can_stop_the_training(tmp_path):
     alarm = AuditAlarm("saliency", ["off_target_leakage"], stop=True)
     audit = Scripted([noisy(0.2, 0), noisy(0.4, 1), noisy(0.4, 2)])
     loop = trainer(audit, alarm, max_epochs=3)
-    with pytest.warns(UserWarning, match="The training ends here"):
+    with pytest.warns(UserWarning, match="Training stops here"):
         loop.fit(known([0.5, 0.6, 0.7]), loader(4, train=True), loader(4))
     assert loop.current_epoch == 2
 
@@ -120,7 +120,7 @@ def test_a_real_audit_is_watched():
 def test_what_it_refuses():
     with pytest.raises(ValueError, match=r"level must be in \(0, 1\)"):
         AuditAlarm(level=1.0)
-    with pytest.raises(ValueError, match="nobody said which way 'drift' is better"):
+    with pytest.raises(ValueError, match="segaudit does not know which way 'drift' is better"):
         AuditAlarm(scores=["drift"])
     for callbacks, sentence in (
         ([AuditAlarm()], "there is none: add it"),

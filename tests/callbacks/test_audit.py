@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from segaudit.attribution import Explainer
 from segaudit.auditor import DEFAULT_EXPLAINERS, DEFAULT_METRICS
 from segaudit.callbacks import AttributionAudit, Sample
+from segaudit.forwards import TargetSelector
 
 GAP = "audit/saliency/faithfulness_gap"
 
@@ -529,7 +530,7 @@ def test_a_model_that_predicts_nothing_worth_a_target(tmp_path, recwarn):
 class Empty(AttributionAudit):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.auditor.selector.min_area = 1.0
+        self.auditor.selector = TargetSelector(min_area=1.0)
 
 
 def test_the_options_reach_the_auditor():

@@ -67,7 +67,7 @@ def test_each_rule_keeps_its_choice(tmp_path, capsys, rule, chosen, kept):
     assert len(told["candidates"]) == 5
     assert all(one["why"] for one in told["candidates"])
     listed = (Path(str(keep.dirpath)) / "selection.md").read_text()
-    assert listed.count("dropped") == 5 - len(kept)
+    assert listed.count("deleted") == 5 - len(kept)
     loop.predict(dataloaders=loader(4), ckpt_path="best", return_predictions=False)
     assert loop.ckpt_path == keep.best_model_path
 
@@ -98,7 +98,7 @@ def test_nan_never_wins(tmp_path, capsys):
 def test_without_a_feasible_one_the_nearest_is_kept_and_that_is_said(tmp_path, capsys):
     keep, _ = run(tmp_path, Constrained(subject_to={LEAKAGE: "<= 0.01"}), IOU, LEAK)
     assert best(keep) == 4
-    assert "no candidate of 5 is within the rule; nearest is epoch 4" in capsys.readouterr().out
+    assert "no candidate of 5 satisfies the rule; the nearest is epoch 4" in capsys.readouterr().out
 
 
 def test_a_lower_choice_comes_back_when_a_better_one_is_shut_out(tmp_path):

@@ -243,7 +243,7 @@ def test_maps_are_finite_though_the_random_model_never_finds_the_class(explainer
     with attribution_context(model):
         maps = randomised_maps(explainer, Probe(model, x, targets, Intervention(regions=GridRegions([4]))), levels=1)
         with randomised(model, cascade(model, x[:1], 1)[0]):
-            assert float(Probe(model, x, targets, Intervention()).score.max()) < 1e-3
+            assert float(Probe(model, x, targets, Intervention()).confidence.max()) < 1e-3
     assert bool(maps.isfinite().all())
 
 

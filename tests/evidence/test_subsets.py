@@ -10,7 +10,7 @@ from _models import differences as changes
 from torch import Tensor, nn
 
 from segaudit.attribution import attribution_context
-from segaudit.evidence.subsets import random_subsets, segment_deletion_curve, subset_effects, subset_sums
+from segaudit.evidence.subsets import random_subsets, subset_effects, subset_sums, trace_segment_deletion
 from segaudit.forwards import Probe
 from segaudit.forwards.target import Targets, TargetSelector
 from segaudit.functional import irof
@@ -102,7 +102,7 @@ def test_the_rest_of_the_batch_does_not_matter(kind: type[Regions]) -> None:
     maps = some_maps(probe.targets)
     sets = random_subsets(probe)
     effects, sums = subset_effects(probe, sets), subset_sums(maps, sets, probe.targets)
-    curve, shares = segment_deletion_curve(probe, maps)
+    curve, shares = trace_segment_deletion(probe, maps)
     for b in probe.targets.image_index.unique().tolist():
         rows = probe.targets.image_index == b
         mine = probe.targets[rows]
@@ -112,7 +112,7 @@ def test_the_rest_of_the_batch_does_not_matter(kind: type[Regions]) -> None:
         assert torch.equal(own.member[0], sets.member[b, :, : own.member.shape[2]])
         torch.testing.assert_close(subset_effects(one, own), effects[rows], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(subset_sums(maps[rows], own, alone), sums[rows])
-        own_curve, own_shares = segment_deletion_curve(one, maps[rows])
+        own_curve, own_shares = trace_segment_deletion(one, maps[rows])
         torch.testing.assert_close(own_curve, curve[rows], atol=1e-5, rtol=1e-5)
         assert torch.equal(own_shares, shares[rows])
 
@@ -126,7 +126,7 @@ def test_one_forward_of_a_set_serves_all_targets_of_an_image() -> None:
     subset_effects(probe, random_subsets(probe, draws=4))
     assert probe.model.images - before == with_targets * 3 * 4
     before = probe.model.images
-    segment_deletion_curve(probe, some_maps(probe.targets), steps=5)
+    trace_segment_deletion(probe, some_maps(probe.targets), steps=5)
     assert probe.model.images - before == len(probe.targets) * 5 + len(probe.images)  # once, everything filled
 
 
@@ -137,7 +137,7 @@ def test_the_region_curve_is_the_slow_loop(dims: int, steps: int | None, kind: t
     probe = a_probe(dims, kind=kind)
     maps = some_maps(probe.targets)
     with attribution_context(probe.model):
-        curve, shares = segment_deletion_curve(probe, maps, steps)
+        curve, shares = trace_segment_deletion(probe, maps, steps)
     points = (steps or 11) + 2  # 16 between the ends unless told, but no more than 12 regions have
     assert curve.shape == shares.shape == (len(probe.targets), points)
     for n, b in enumerate(probe.targets.image_index.tolist()):
@@ -159,21 +159,21 @@ def test_the_region_curve_of_a_model_that_is_known() -> None:
     model = Threshold()
     targets = TargetSelector(classes=[1])(model(x))
     probe = Probe(model, x, targets, Intervention(ConstantFill(0.0), GridRegions([4])))
-    curve, shares = segment_deletion_curve(probe, x[:, 0])
+    curve, shares = trace_segment_deletion(probe, x[:, 0])
     assert shares.tolist() == [[0, 0.25, 0.5, 0.75, 1]]
     assert curve.tolist() == [pytest.approx([1, 0.5, 0, 0, 0], abs=1e-5)]
     assert irof(curve, shares).tolist() == pytest.approx([0.75])
-    assert irof(*segment_deletion_curve(probe, -x[:, 0])).tolist() == pytest.approx([0.25])
+    assert irof(*trace_segment_deletion(probe, -x[:, 0])).tolist() == pytest.approx([0.25])
 
 
 def test_equal_regions_go_in_the_order_of_their_labels_and_units_do_not_matter() -> None:
     probe = a_probe()
     maps = some_maps(probe.targets)
-    curve, _ = segment_deletion_curve(probe, maps)
-    assert torch.equal(segment_deletion_curve(probe, 1e10 * maps)[0], curve)
+    curve, _ = trace_segment_deletion(probe, maps)
+    assert torch.equal(trace_segment_deletion(probe, 1e10 * maps)[0], curve)
     by_label = -probe.partitions[1][probe.targets.image_index].double()
-    constant = segment_deletion_curve(probe, torch.zeros_like(maps))[0]
-    assert torch.equal(constant, segment_deletion_curve(probe, by_label)[0])
+    constant = trace_segment_deletion(probe, torch.zeros_like(maps))[0]
+    assert torch.equal(constant, trace_segment_deletion(probe, by_label)[0])
     assert not torch.equal(constant, curve)
 
 
@@ -184,7 +184,7 @@ def test_a_target_of_too_low_a_score_and_a_map_that_is_not_finite_give_nan() -> 
     )  # no region, no score
     sets = random_subsets(probe, draws=2)
     assert bool(subset_effects(probe, sets).isnan().all())
-    assert bool(segment_deletion_curve(probe, some_maps(probe.targets), 2)[0].isnan().all())
+    assert bool(trace_segment_deletion(probe, some_maps(probe.targets), 2)[0].isnan().all())
     maps = some_maps(probe.targets)
     maps[1].flatten()[0] = math.inf
     sums = subset_sums(maps, sets, probe.targets)
@@ -198,7 +198,7 @@ def test_no_targets_give_no_values() -> None:
     sets = random_subsets(none)
     assert subset_effects(none, sets).shape == (0, 48)
     assert subset_sums(some_maps(none.targets), sets, none.targets).shape == (0, 48)
-    curve, shares = segment_deletion_curve(none, some_maps(none.targets))
+    curve, shares = trace_segment_deletion(none, some_maps(none.targets))
     assert curve.shape == shares.shape == (0, 13)
 
 
@@ -207,7 +207,7 @@ def test_the_model_and_the_random_states_are_left_alone() -> None:
     before = state_of(probe.model)
     with attribution_context(probe.model):
         subset_effects(probe, random_subsets(probe, draws=2))
-        segment_deletion_curve(probe, some_maps(probe.targets), 2)
+        trace_segment_deletion(probe, some_maps(probe.targets), 2)
     assert changes(before, state_of(probe.model)) == []
 
 

@@ -1,19 +1,11 @@
-"""The fault table: what goes wrong, and what is to happen then. Each row is a test; docs/faults.md shows them.
-
-    python tests/faults/table.py
-
-writes the rows of the tests into the document.
-"""
+"""Gathers the fault table: faults, and what happens then. Each row is a test; `make tables` writes docs/faults.md."""
 
 import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 FOLDER = Path(__file__).parent
-DOCUMENT = FOLDER.parents[1] / "docs" / "faults.md"
-START = "<!-- rows: python tests/faults/table.py -->\n"
 
 
 class Fault(NamedTuple):
@@ -36,7 +28,7 @@ def fault(what: str, expected: str) -> Callable[[Any], Any]:
 
 
 def rows() -> dict[str, list[Fault]]:
-    """Of all files."""
+    """Return the rows of all files."""
     for path in sorted(FOLDER.glob("test_*.py")):
         if path.stem != "test_table":
             FAULTS.pop(path.stem, None)
@@ -45,20 +37,3 @@ def rows() -> dict[str, list[Fault]]:
             assert spec.loader is not None
             spec.loader.exec_module(importlib.util.module_from_spec(spec))
     return dict(sorted(FAULTS.items()))
-
-
-def document() -> str:
-    """The document's part that follows from the tests."""
-    parts = []
-    for name, faults in rows().items():
-        title = name.removeprefix("test_").capitalize()
-        lines = [f"| {one.what} | {one.expected} | `{one.test}` |" for one in faults]
-        parts.append("\n".join([f"## {title}\n", "| fault | what happens | test |", "| --- | --- | --- |", *lines]))
-    return "\n\n".join(parts) + "\n"
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(FOLDER.parent))
-    from faults import table  # the decorators write into the module of this name
-
-    DOCUMENT.write_text(DOCUMENT.read_text().partition(START)[0] + START + "\n" + table.document())

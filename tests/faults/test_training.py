@@ -270,7 +270,7 @@ def test_a_logger_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         raise ConnectionError("no route to the host")
 
     monkeypatch.setattr("segaudit.callbacks.audit.log_audit", fail)
-    with pytest.warns(UserWarning, match="could not be kept, and training goes on. ConnectionError: no route to the host"):
+    with pytest.warns(UserWarning, match="could not be written, and training goes on. ConnectionError: no route to the host"):
         loop = fit(quick(), folder=tmp_path)
     assert loop.callback_metrics[GAP].isfinite()
     assert list(tmp_path.rglob("*.parquet"))  # what was written before is there
@@ -290,7 +290,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pq, "write_table", full)
-    with pytest.warns(UserWarning, match="could not be kept, and training goes on. OSError: .*No space left on device"):
+    with pytest.warns(UserWarning, match="could not be written, and training goes on. OSError: .*No space left on device"):
         loop = fit(quick(), folder=tmp_path)
     assert loop.callback_metrics[GAP].isfinite()
     assert not list(tmp_path.rglob("*.parquet"))
@@ -301,7 +301,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "version_0").mkdir()
     (tmp_path / "version_0" / "audit").write_text("in the way")
     loop_options = {"folder": tmp_path, "logger": CSVLogger(tmp_path, name="", version=0)}
-    with pytest.warns(UserWarning, match="could not be kept, and training goes on"):
+    with pytest.warns(UserWarning, match="could not be written, and training goes on"):
         loop = fit(quick(), **loop_options)
     assert loop.callback_metrics[GAP].isfinite()
 
@@ -449,7 +449,7 @@ def test_a_tensorboard_without_pictures(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="and training goes on. ConnectionError: no route to the host") as said:
         loop = fit(quick(panels=1), folder=tmp_path, logger=Unreachable(tmp_path), max_epochs=2)
     assert loop.current_epoch == 2
-    for what in ("records and pictures of the audit could not be kept", "the charts of the audit could not be logged"):
+    for what in ("records and pictures of the audit could not be written", "the charts of the audit could not be logged"):
         assert any(what in str(one.message) for one in said)
     assert loop.callback_metrics[GAP].isfinite()
 

@@ -1,16 +1,19 @@
-"""Each score against its slow reference, in one, two and three dimensions."""
+"""Each function of a score is its Metric class, which test_every_metric.py compares with a slow reference; and NaN."""
 
+import ast
 import inspect
 import math
+from pathlib import Path
 
 import _scores_faithfulness
 import _scores_maps
 import pytest
 import torch
-from _scores import COSTS, NAN, SCORES, Score, evidence, pick, slow_values
+from _scores import COSTS, SCORES, Score, evidence
 from torch import Tensor
 
 import segaudit.functional as room
+from segaudit.metrics.catalogue import catalogue
 
 every = pytest.mark.parametrize("score", SCORES.values(), ids=SCORES.keys())
 
@@ -19,75 +22,71 @@ def value(score: Score, found: dict[str, Tensor]) -> Tensor:
     return score.function(*(found[name] for name in score.evidence), **score.options)
 
 
-def test_the_table_lists_all_functions() -> None:
-    assert {getattr(room, name) for name in room.__all__} == {s.function for n, s in SCORES.items() if n not in COSTS}
-    for name, score in SCORES.items():
-        if name not in COSTS:
-            assert tuple(inspect.signature(score.function).parameters)[: len(score.evidence)] == score.evidence
+def checked_with_a_reference(folder: Path) -> set[str]:
+    """Names of the classes that some file calls check_metric on, with a reference."""
+    found = set()
+    for path in sorted(folder.glob("test_*.py")):
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            reference = len(call.args) > 2 or any(keyword.arg == "reference" for keyword in call.keywords)
+            if ast.unparse(call.func).endswith("check_metric") and reference:
+                found |= {
+                    name for node in ast.walk(call.args[0]) for name in (getattr(node, "id", getattr(node, "attr", "")),)
+                }
+    return found
 
 
-@pytest.mark.parametrize("size", [(9,), (5, 4), (4, 3, 6)], ids=["1d", "2d", "3d"])
-@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_every_score_has_a_slow_reference() -> None:
+    """In the table of tests/_scores.py, or where a file beside this one calls check_metric."""
+    known = {score.metric.__name__ for score in SCORES.values()} | checked_with_a_reference(Path(__file__).parent)
+    assert {entry.cls.__name__ for entry in catalogue()} <= known
+
+
+def test_a_reference_beside_the_table_is_found(tmp_path: Path) -> None:
+    Path(tmp_path, "test_new.py").write_text(
+        "check_metric(New, reference=slow)\nsegaudit.testing.check_metric(lambda: room.Other(k=2), None, slow)\n"
+        "check_metric(Third)\n"
+    )
+    assert {"New", "Other"} <= checked_with_a_reference(tmp_path)
+    assert "Third" not in checked_with_a_reference(tmp_path)
+
+
+def test_every_function_is_a_score_and_every_score_a_function() -> None:
+    names = {entry.name for entry in catalogue()}
+    assert set(room.__all__) == names - COSTS
+    for entry in catalogue():
+        if entry.name not in COSTS:
+            asked = list(inspect.signature(entry.cls.update).parameters)[1:]
+            assert list(inspect.signature(getattr(room, entry.name)).parameters)[: len(asked)] == asked
+
+
 @every
-def test_is_the_slow_reference(score: Score, seed: int, size: tuple[int, ...]) -> None:
-    found = evidence(12, size, seed)
-    values, expected = value(score, found), slow_values(score, found)
-    assert values.shape == (12,)
+def test_is_what_its_metric_adds(score: Score) -> None:
+    found = evidence(12)
+    metric = score.metric(**score.options)
+    metric.update(**{name: found[name] for name in score.evidence})
+    values = value(score, found)
     assert values.dtype == torch.float32
-    assert values.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6, nan_ok=True)
-    assert sum(math.isnan(v) for v in expected) < 8  # most of them can be scored
-    assert len({v for v in expected if not math.isnan(v)}) > 1
+    torch.testing.assert_close(values, metric.per_target, rtol=0, atol=0, equal_nan=True)
 
 
-@every
-def test_a_target_alone_is_scored_alike(score: Score) -> None:
-    found = evidence(9)
-    together = value(score, found)
-    for n in range(9):
-        one = pick(found, n, n + 1)
-        torch.testing.assert_close(value(score, one), together[n : n + 1], equal_nan=True)
-
-
-@every
-def test_evidence_is_left_alone_and_no_targets_give_no_values(score: Score) -> None:
-    found = evidence(9)
-    before = {name: v.clone() for name, v in found.items()}
-    value(score, found)
-    assert all(torch.equal(found[k].nan_to_num(7), before[k].nan_to_num(7)) for k in found)
-    none = pick(found, 0, 0)
-    assert value(score, none).shape == (0,)
-
-
-#: What can't be scored, by the evidence that makes it so: (score, change of an evidence, how).
+#: What can't be scored, by the evidence that makes it so: (score, change of an evidence, how). That a score is NaN where all
+#: of a target's evidence is, check_metric says.
 UNSCORABLE = [
-    *[
-        (n, "deletion_curve", v)
-        for n in ("deletion_auc", "faithfulness_gap")
-        for v in ("nan", "inf", "-inf", "weak", "all nan")
-    ],
-    *[
-        (n, "insertion_curve", v)
-        for n in ("insertion_auc", "faithfulness_gap")
-        for v in ("nan", "inf", "-inf", "weak", "all nan")
-    ],
+    *[(n, "deletion_curve", v) for n in ("deletion_auc", "faithfulness_gap") for v in ("nan", "inf", "-inf", "weak")],
+    *[(n, "insertion_curve", v) for n in ("insertion_auc", "faithfulness_gap") for v in ("nan", "inf", "-inf", "weak")],
     *[
         (n, "attribution", v)
         for n in ("off_target_leakage", "unsupported_leakage", "cue_mass")
-        for v in ("nan", "inf", "-inf", "all nan", "zero", "negative")
+        for v in ("nan", "inf", "-inf", "zero", "negative")
     ],
     ("off_target_leakage", "region", "empty"),
     ("unsupported_leakage", "region", "empty"),
     ("cue_mass", "cue", "empty"),
-    *[("unsupported_leakage", "effect_map", v) for v in ("nan", "inf", "all nan")],
-    *[("stability", "attribution", v) for v in ("nan", "inf", "-inf", "all nan", "zero", "constant")],
-    *[("stability", "perturbed_attribution", v) for v in ("nan", "inf", "all nan", "constant")],
+    *[("unsupported_leakage", "effect_map", v) for v in ("nan", "inf")],
+    *[("stability", "attribution", v) for v in ("nan", "inf", "-inf", "zero", "constant")],
+    *[("stability", "perturbed_attribution", v) for v in ("nan", "inf", "constant")],
     ("stability", "kept", "empty"),
-    *[("curve_error", which, v) for which in ("deletion_error", "insertion_error") for v in ("nan", "inf", "all nan")],
-    *[("curve_error", which, "all nan") for which in ("confidence", "filled_confidence")],
-    ("fill_residual", "confidence", "all nan"),
-    ("fill_residual", "filled_confidence", "all nan"),
-    ("cue_effect", "confidence", "all nan"),
-    ("cue_effect", "confidence_without_cue", "all nan"),
+    *[("curve_error", which, v) for which in ("deletion_error", "insertion_error") for v in ("nan", "inf")],
     *_scores_faithfulness.UNSCORABLE,
     *_scores_maps.UNSCORABLE,
 ]
@@ -106,7 +105,7 @@ def test_nan_for_what_cannot_be_scored_and_for_that_alone(name: str, which: str,
     elif how == "negative":
         row.abs_().neg_().sub_(0.1)
     else:
-        row.fill_({"all nan": NAN, "zero": 0, "constant": 0.3, "empty": False, "whole": True}[how])
+        row.fill_({"zero": 0, "constant": 0.3, "empty": False, "whole": True}[how])
     after = value(score, found)
     assert math.isnan(float(after[2]))
     others = torch.tensor([0, 1, 3, 4])

@@ -1,4 +1,4 @@
-"""The program, for `torch.distributed` to start again: `python -m integration.audit_program audit …`."""
+"""The program, for Lightning to start again: `python audit_program.py audit …`."""
 
 from segaudit.cli import main
 

@@ -1,9 +1,8 @@
-"""A program for `torch.distributed.run`: audits on each of its processes, and writes what each found to a folder."""
+"""What each of several processes does: it audits, and writes what it found to a folder."""
 
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,6 @@ def fit(folder: Path, audited: bool, **options: Any) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
-    torch.set_num_threads(1)
     world = int(os.environ["WORLD_SIZE"])
     group = {"strategy": "ddp", "devices": world}
     report: dict[str, Any] = {str(n): validate(folder / "weights.pt", n, **group) for n in COUNTS}
@@ -78,7 +76,3 @@ def main(folder: Path) -> None:
         report |= {"audited": fit(folder, True, **group), "plain": fit(folder, False, **group)}
     (folder / f"{world}-rank{torch.distributed.get_rank()}.json").write_text(json.dumps(report))
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

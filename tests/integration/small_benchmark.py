@@ -52,6 +52,10 @@ def small(folder: Path, devices: int = 1, **changes: Any) -> Benchmark:
     return Benchmark(**(options | changes))
 
 
-if __name__ == "__main__":
+def run(folder: Path, devices: int) -> None:
+    small(folder, devices).run(CONFIG)
+
+
+if __name__ == "__main__":  # as Fabric starts it for the second process
     torch.set_num_threads(1)
-    small(Path(sys.argv[1]), int(sys.argv[2])).run(CONFIG)
+    run(Path(sys.argv[1]), int(sys.argv[2]))

@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from _processes import run as run_apart
 from integration.tiny import TinyNetwork, audit, loader, small_intervention, task, trainer
 from lightning.pytorch import LightningDataModule
 
@@ -258,12 +258,11 @@ def test_a_full_disk_is_one_sentence_and_what_was_written_is_whole(folder, capsy
 
 def test_two_processes_give_the_same_files_as_one(folder):
     run("--ckpt_path=weights.ckpt", "--trainer.default_root_dir=one")
-    program = [sys.executable, "-m", "integration.audit_program"]
-    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
     words = ["audit", "--config=audit.yaml", "--ckpt_path=weights.ckpt", "--trainer.default_root_dir=two"]
     words += ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    done = subprocess.run([*program, *words], env=environment, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
+    # Lightning starts the second process, with this command line.
+    argv, environment = [TESTS / "integration" / "audit_program.py", *words], {"PYTHONPATH": str(TESTS)}
+    run_apart(main, words, log=folder / "two.log", argv=argv, environment=environment)
     one, two = (folder / name / "version_0" / "audit" for name in ("one", "two"))
     names = [sorted(str(path.relative_to(of)) for path in of.rglob("*")) for of in (one, two)]
     assert names[0] == names[1]

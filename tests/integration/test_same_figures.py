@@ -1,9 +1,6 @@
 """One model, one set of images: the same figures whoever asks, and however many processes share the work."""
 
 import json
-import os
-import subprocess
-import sys
 from functools import cache
 from math import isnan
 from pathlib import Path
@@ -11,14 +8,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from integration.processes import COUNTS, FITTED, stand_still, validate
+from _processes import run_ranks
+from integration.processes import COUNTS, FITTED, main, stand_still, validate
 from integration.tiny import Squares, audit, figures, loader, small_intervention, task, trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import default_collate
 
 from segaudit import Auditor
-
-TESTS = Path(__file__).parents[1]
 
 
 def close(values, regrouped=False):
@@ -75,24 +71,21 @@ def ranks(processes):
 
 
 def _run(weights, world):
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}",
-        str(TESTS / "integration" / "processes.py"), str(weights.parent),
-    ]  # fmt: skip
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=400, check=False, cwd=weights.parent,
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-6000:]
+    run_ranks(world, main, weights.parent, log=weights.with_name(f"{world}.log"))
     return [json.loads((weights.parent / f"{world}-rank{rank}.json").read_text()) for rank in range(world)]
+
+
+@pytest.fixture(scope="module")
+def alone(weights):
+    """What this process finds; the same for both numbers of others."""
+    return cache(lambda case: (stand_still if case.startswith("fit") else validate)(weights, int(case.split()[-1])))
 
 
 @pytest.mark.parametrize("case", [*map(str, COUNTS), *(f"fit {n}" for n in FITTED)])
 @pytest.mark.parametrize("world", [2, 3])
-def test_processes_find_what_one_finds(processes, weights, world, case):
-    count = int(case.split()[-1])
-    one = stand_still(weights, count) if case.startswith("fit") else validate(weights, count)
-    assert one["figures"]["images"] == count
+def test_processes_find_what_one_finds(processes, alone, world, case):
+    one = alone(case)
+    assert one["figures"]["images"] == int(case.split()[-1])
     for rank in processes(world):
         assert rank[case]["figures"] == close(one["figures"], regrouped=True)
         assert rank[case]["intervals"].keys() == one["intervals"].keys()

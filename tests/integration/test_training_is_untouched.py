@@ -91,7 +91,7 @@ def train(audited: bool, **options: Any) -> tuple[Diary, Neighbour, Neighbour, d
     model = task(seed=4)
     model.network.body[0].weight.requires_grad_(False)  # a layer that is frozen stays frozen
     diary, before, after = Diary(), Neighbour("before"), Neighbour("after")
-    audits = [audit(panels=1)] if audited else []
+    audits = [audit(panels=1, max_images=2)] if audited else []
     fit = trainer(before, *audits, after, diary, enable_progress_bar=True, **options)
     # Validation images draw random numbers as well: each of them that the audit reads must not cost the training one.
     fit.fit(model, loader(22, train=True), DataLoader(Squares(6, augment=True), batch_size=4))

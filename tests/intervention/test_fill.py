@@ -1,8 +1,7 @@
-"""Fills: what they are, and that an image's fill depends on nothing but the image. A new one is tested by being listed."""
+"""Fills: what they are, and that an image's fill depends on nothing but the image. A new one is found by its class."""
 
-import inspect
-import random
 from collections.abc import Callable
+from typing import Any
 
 import albumentations as A
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 import torch
 from _models import images
 
-import segaudit.intervention as room
 from segaudit.intervention import (
     JPEG,
     Albumentations,
@@ -28,102 +26,64 @@ from segaudit.intervention import (
     Perturbation,
     RangeFill,
     Shift,
-    ShuffleFill,
 )
+from segaudit.intervention.catalogue import catalogue
+from segaudit.names import subclasses
+from segaudit.testing import check_fill, check_perturbation
 
-FILLS: dict[str, Callable[[], Fill]] = {
-    "constant": lambda: ConstantFill(0.3),
-    "mean": MeanFill,
-    "darkest": RangeFill,
-    "brightish": lambda: RangeFill(0.8),
-    "blur": BlurFill,
-    "blur_wide": lambda: BlurFill(0.6),
-    "noise": NoiseFill,
-    "local_mean": LocalMeanFill,
-    "local_mean_wide": lambda: LocalMeanFill(3.0),
-    "shuffle": ShuffleFill,
-    "noisy_linear": NoisyLinearFill,
+#: Every fill with its default arguments, and some with others.
+FILLS: dict[str, Callable[[], Fill]] = {entry.cls.__name__: entry.cls for entry in catalogue()} | {
+    "ConstantFill": lambda: ConstantFill(0.3),
+    "RangeFill 2": lambda: RangeFill(0.8),
+    "BlurFill 2": lambda: BlurFill(0.6),
+    "LocalMeanFill 2": lambda: LocalMeanFill(3.0),
 }
-PERTURBATIONS: dict[str, Callable[[], Perturbation]] = {
-    "gaussian_noise": GaussianNoise,
-    "brightness": Brightness,
-    "darkness": lambda: Brightness(-0.4),
-    "contrast": Contrast,
-    "more_contrast": lambda: Contrast(1.5),
-    "gaussian_blur": GaussianBlur,
-    "shift": lambda: Shift(1),
-    "shift_back": lambda: Shift(-1),
-    "jpeg": JPEG,
-    "albumentations": lambda: Albumentations(A.GaussNoise(p=0.1)),
+OURS = [cls for cls in subclasses(Perturbation) if cls.__module__.startswith("segaudit.")]
+PERTURBATIONS: dict[str, Callable[[], Perturbation]] = {cls.__name__: cls for cls in OURS} | {
+    "Brightness 2": lambda: Brightness(-0.4),
+    "Contrast 2": lambda: Contrast(1.5),
+    "Shift": lambda: Shift(1),
+    "Shift 2": lambda: Shift(-1),
+    "Albumentations": lambda: Albumentations(A.GaussNoise(p=0.1)),
 }
-#: Those that know two spatial dimensions alone.
-FLAT = (JPEG, Albumentations)
+#: What they know alone.
+OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"dims": 2, "channels": (3, 1)}, "Albumentations": {"dims": 2}}
 SIZES = {1: (30,), 2: (9, 14), 3: (5, 6, 7)}
-both = pytest.mark.parametrize("make", [*FILLS.values(), *PERTURBATIONS.values()], ids=[*FILLS, *PERTURBATIONS])
 
 
-def test_the_tables_list_everything() -> None:
-    for base, table in ((Fill, FILLS), (Perturbation, PERTURBATIONS)):
-        exported = [getattr(room, name) for name in room.__all__]
-        classes = {c for c in exported if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)}
-        assert classes == {type(make()) for make in table.values()}
+@pytest.mark.parametrize("name", FILLS)
+def test_fill(name: str) -> None:
+    check_fill(FILLS[name], **OPTIONS.get(name, {}))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("dims", [1, 2, 3])
-@both
-def test_shape_dtype_batch_and_input_left_alone(make: Callable[[], object], dims: int, dtype: torch.dtype) -> None:
-    x = images(3, size=SIZES[dims]).to(dtype)
-    before = x.clone()
-    if dims != 2 and isinstance(make(), FLAT):
-        with pytest.raises(ValueError, match=r"knows images \(B, channels, H, W\) alone, got \(3, 3"):
-            make()(x)
-        return
-    torch.manual_seed(0)
-    others = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    result = make()(x)
-    assert others == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
-    state = torch.get_rng_state()
-    assert torch.equal(x, before)
-    assert result.shape == x.shape
-    assert result.dtype == x.dtype
-    assert not torch.equal(result, x)
-    for order in ([0], [1], [2], [2, 0, 1]):
-        rounding = max(1e-6, 2 * torch.finfo(dtype).eps if dtype.itemsize < 4 else 0)
-        torch.testing.assert_close(make()(x[order]), result[order], rtol=rounding, atol=rounding)
-    torch.manual_seed(1)
-    assert torch.equal(make()(x), result)
-    torch.manual_seed(0)
-    assert torch.equal(torch.get_rng_state(), state)  # draws nothing from the global generator
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_perturbation(name: str) -> None:
+    check_perturbation(PERTURBATIONS[name], **OPTIONS.get(name, {}))
+
+
+@pytest.mark.parametrize("make", [JPEG, PERTURBATIONS["Albumentations"]])
+@pytest.mark.parametrize("dims", [1, 3])
+def test_some_know_two_dimensions_alone(make: Callable[[], Perturbation], dims: int) -> None:
+    with pytest.raises(ValueError, match=r"knows images \(B, channels, H, W\) alone, got \(3, 3"):
+        make()(images(3, size=SIZES[dims]))
+
+
+def test_jpeg_knows_grey_and_colour_alone() -> None:
+    with pytest.raises(ValueError, match="1 or 3 channels, got 5"):
+        JPEG()(images(2, 5))
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
-@both
-def test_a_constant_image(make: Callable[[], object], dims: int) -> None:
-    if dims != 2 and isinstance(make(), FLAT):
-        return
-    assert make()(torch.full((2, 3, *SIZES[dims]), 0.3)).allclose(torch.full((), 0.3), atol=1e-6)
+@pytest.mark.parametrize("name", [*FILLS, *PERTURBATIONS])
+def test_a_constant_image(name: str, dims: int) -> None:
+    if dims == 2 or "dims" not in OPTIONS.get(name, {}):
+        result = (FILLS | PERTURBATIONS)[name]()(torch.full((2, 3, *SIZES[dims]), 0.3))
+        assert result.allclose(torch.full((), 0.3), atol=1e-6)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 5])
-@pytest.mark.parametrize("size", [(2, 2), (2, 5), (7, 2)])
-@both
-def test_tiny_images_of_any_channels(make: Callable[[], object], size: tuple[int, int], channels: int) -> None:
-    x = images(2, channels, size)
-    if channels == 5 and isinstance(make(), JPEG):
-        with pytest.raises(ValueError, match="1 or 3 channels, got 5"):
-            make()(x)
-        return
-    result = make()(x)
-    assert result.shape == x.shape
-    assert bool(result.isfinite().all())
-    torch.testing.assert_close(make()(x[1:]), result[1:], rtol=1e-6, atol=1e-6)
-
-
-@both
-def test_an_image_of_one_pixel(make: Callable[[], object]) -> None:
-    if not isinstance(make(), Shift):
-        assert bool(make()(torch.randn(2, 3, 1, 1)).isfinite().all())
+@pytest.mark.parametrize("name", [name for name in PERTURBATIONS if not name.startswith("Shift")])
+def test_perturbations_of_an_image_of_one_pixel(name: str) -> None:
+    assert bool(PERTURBATIONS[name]()(torch.randn(2, 3, 1, 1)).isfinite().all())
 
 
 def test_constant_and_mean() -> None:

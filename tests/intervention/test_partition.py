@@ -142,7 +142,7 @@ def test_brightness_and_contrast_do_not_change_the_superpixels() -> None:
     ("make", "sentence"),
     [
         (lambda: GridRegions([]), "counts needs at least one scale"),
-        (lambda: GridRegions([9, 1]), r"at least 2 regions, got \[9, 1\]"),
+        (lambda: GridRegions([9, 1]), r"at least 2 segments, got \[9, 1\]"),
         (lambda: SuperpixelRegions(compactness=0), "compactness must be above 0"),
     ],
 )

@@ -59,7 +59,7 @@ def test_the_wheel_holds_one_package(wheel, checkout):
     sources |= {f"segaudit/{path.relative_to(package)}" for path in package.rglob("*.py")}
     pages = {f"segaudit/report/page.{kind}" for kind in ("html", "css", "js")}
     assert held == sources | pages | {"segaudit/py.typed"}
-    assert {"segaudit/callbacks/audit.py", "segaudit/cli.py"} <= held
+    assert {"segaudit/callbacks/audit.py", "segaudit/cli/program.py"} <= held
 
 
 def test_the_wheels_metadata(wheel):

@@ -4,10 +4,9 @@ import hashlib
 import os
 import resource
 import signal
-import subprocess
-import sys
 
 import pytest
+from _processes import Job, die_while_writing
 
 from segaudit.records.files import atomic_write, sha256
 
@@ -35,11 +34,8 @@ def test_an_error_leaves_what_was_there(tmp_path):
 def test_a_kill_leaves_what_was_there(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("before")
-    program = (
-        "import os, signal, sys\nfrom segaudit.records.files import atomic_write\n"
-        "with atomic_write(sys.argv[1]) as draft:\n draft.write_text('half')\n os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", program, path]).returncode == -signal.SIGKILL
+    assert Job(die_while_writing, path, log=tmp_path / "printed").wait() == -signal.SIGKILL
+    os.remove(tmp_path / "printed")
     assert path.read_text() == "before"
     assert len(os.listdir(tmp_path)) == 2
     assert list(tmp_path.glob("*.txt")) == [path], "what the kill left is found with the files that are whole"

@@ -3,6 +3,7 @@
 import pytest
 
 from segaudit.report.gate import Rule
+from segaudit.selection import Candidate, Constrained, Threshold
 
 
 def part(value, low=None, high=None):
@@ -41,11 +42,30 @@ def test_a_shared_score_needs_no_explainer():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "dea", "dea/leakage", "dea/leakage == 0.4", "dea/leakage > much", "dea/leakage > 1.2.3"]
-)
+    "text",
+    [
+        "", "dea", "dea/leakage", "dea/leakage == 0.4", "dea/leakage > much", "dea/leakage > 1.2.3", "dea/leakage > nan",
+        "dea/leakage < inf", "dea/leakage < 1e999", "a/b/leakage < 1", "> 1", 0.4, None,
+    ],
+)  # fmt: skip
 def test_what_is_no_rule(text):
-    with pytest.raises(ValueError, match="is no rule: write one like"):
+    with pytest.raises(ValueError, match="is no rule: write what must not hold, such as") as error:
         Rule.parse(text)
+    assert str(error.value).startswith(repr(text))
+
+
+def test_a_rule_is_the_opposite_of_a_bound():
+    """What fails the gate is what Constrained wants, so that one cannot be copied into the other unnoticed."""
+    text = "<= 0.4"
+    for value in (0.3, 0.4, 0.5):
+        failed = bool(Rule.parse(f"dea/off_target_leakage {text}").broken(part(value)))
+        (ranked,) = Constrained(subject_to={"leakage": text}).rank([Candidate("", {"val/iou": 1.0, "leakage": value})])
+        assert failed == ranked.allowed == Threshold.parse(text).holds(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_does_not_pass(value):
+    assert "could not be scored" in Rule.parse("dea/off_target_leakage > 0.4").broken(part(value))
 
 
 @pytest.mark.parametrize(

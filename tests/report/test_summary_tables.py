@@ -188,15 +188,41 @@ def test_what_could_not_be_scored_is_said(summary):
     said = {finding.about: finding for finding in verdict(summary, dict(found) | {"scores": rows})}
     for about in ("faithfulness", "robustness"):
         assert said[about].kind == "bad"
-        assert "could not be scored for a single target" in said[about].text
+        assert "could not be scored for any target" in said[about].text
 
 
 def test_many_unscored_targets_are_a_warning(summary):
     (found,) = summary["parts"]
     said = {finding.about: finding for finding in verdict(dict(summary) | {"main": "lime"}, found)}
     assert said["coverage"].kind == "bad"
-    assert "no positive mass (7)" in said["coverage"].text
-    assert "stability misses most, 7 of 8" in said["coverage"].text
+    assert said["coverage"].text == (
+        "7 of 8 targets lack a score of lime, because the map has no positive mass. "
+        "stability is missing for 7 of 8, so its mean describes the others only."
+    )
+
+
+def test_leakage_cue_and_missing_scores_in_words():
+    means = {"off_target_leakage": 0.4, "unsupported_leakage": 0.1271, "cue_effect": 0.5, "cue_mass": 0.25}
+    known = {"explainer": "dea", "low": None, "high": None, "unscored": 0}
+    rows = [known | {"score": score, "mean": mean} for score, mean in means.items()]
+    reasons = {"dea": {"confidence below 0.05": 2, "no cue": 1, "my reason": 1}}
+    found = {"iou": {"mean": None}, "images": 7, "targets": 7, "scores": rows, "unscored": reasons, "above_controls": []}
+    text = {finding.about: finding.text for finding in verdict({"controls": []}, found)}
+    assert text["leakage"] == (
+        "40.0 % of the credit of dea lies outside the target; 12.7 % falls on segments that the model does not use "
+        "(removing them lowers its confidence by 1 % or less)."
+    )
+    assert text["planted cue"] == (
+        "Without the planted cue the confidence falls by 50 % on average; dea puts 25 % of its credit on the cue. "
+        "The model relies on the cue."
+    )
+    assert text["coverage"] == (
+        "2 of 7 targets lack a score of dea, because the confidence is below 0.05; 1 because the image contains no cue; "
+        "1 because of 'my reason'."
+    )
+    found["unscored"] = {"dea": {"no cue": 1}}
+    text = {finding.about: finding.text for finding in verdict({"controls": []}, found)}
+    assert text["coverage"] == "1 of 7 targets lacks a score of dea, because the image contains no cue."
 
 
 def test_a_chart_has_its_lines_where_they_belong():

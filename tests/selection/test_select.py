@@ -107,14 +107,14 @@ def test_what_cannot_be_chosen_is_said(tmp_path, capsys):
     run = write_run(tmp_path / "one", [0.5, 0.6], [0.2, 0.1], [])
     (run / "checkpoints" / "last.ckpt").unlink()
     main(["select", str(run)])
-    assert "no checkpoint was chosen: no candidate's is there; the best would be " in capsys.readouterr().out
+    assert "no checkpoint was chosen: no candidate's file is there; the best would be " in capsys.readouterr().out
 
 
 def test_a_better_one_without_a_checkpoint_is_told_of(tmp_path, capsys):
     run = write_run(tmp_path / "one", [0.5, 0.9, 0.6], [0.2, 0.1, 0.3], [0])
     main(["select", str(run)])
     out = capsys.readouterr().out
-    assert "one epoch 1 ranks higher, but its checkpoint was not kept: " in out
+    assert "one epoch 1 ranks higher, but its checkpoint is gone: " in out
 
 
 @pytest.mark.parametrize(

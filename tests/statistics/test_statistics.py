@@ -384,7 +384,7 @@ def test_compare_of_other_images_finds_nothing_and_says_how_much_it_left_out():
 
 def test_compare_refuses_targets_that_it_cannot_tell_apart():
     records = audit()
-    with pytest.raises(ValueError, match="image 'image 0' is there twice"):
+    with pytest.raises(ValueError, match="image 'image 0' twice"):
         compare(records, [*records, records[0]])
 
 

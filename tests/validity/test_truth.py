@@ -111,5 +111,5 @@ def test_a_model_that_reads_the_cue_alone_and_one_that_does_not() -> None:
     bright = 9 / 10 * 0.5 + 1 / 10 * float(torch.tensor(-9.0).sigmoid())  # one of the ten pixels was the cue itself
     assert reliance(TagReader(), x, changed, targets).tolist() == pytest.approx([1 - bright / before] * 2, abs=1e-5)
     assert reliance(TagReader(), x, x, targets).tolist() == [0, 0]
-    with pytest.raises(ValueError, match=r"images \(2, 1, 6, 6\) and changed \(2, 1, 5, 6\) must be of one shape"):
+    with pytest.raises(ValueError, match=r"images \(2, 1, 6, 6\) and changed \(2, 1, 5, 6\) must have the same shape"):
         reliance(TagReader(), x, x[:, :, :5])

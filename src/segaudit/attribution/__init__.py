@@ -1,5 +1,7 @@
 """Explainers: from a model, images and targets to one signed map a target."""
 
+# Written by `make tables` from the lists `__all__` of the modules.
+
 from segaudit.attribution.adapter import Captum, PytorchGradCAM
 from segaudit.attribution.attention import AttentionRollout
 from segaudit.attribution.base import Explainer

@@ -1,4 +1,4 @@
-"""Explainers of other libraries, audited like our own: the methods of captum.attr and of pytorch_grad_cam."""
+"""Adapts explainers of other libraries: the methods of captum.attr and of pytorch_grad_cam."""
 
 import copy
 import importlib
@@ -21,6 +21,8 @@ from segaudit.forwards.batching import GRADIENT_WEIGHT
 from segaudit.forwards.output import logits_of, resize
 from segaudit.forwards.target import Targets, target_logit
 
+__all__ = ["Captum", "PytorchGradCAM"]
+
 Reduction = Literal["sum", "abs_max"]
 
 #: Methods that draw random numbers, or that take one image at a time: their targets are explained one by one.
@@ -30,15 +32,18 @@ _WITHOUT_REUSE = {"DeepLift", "LRP"}
 
 
 class Captum(Explainer):
-    """Any method of ``captum.attr`` that attributes to the input or to a layer, of each target's mean logit.
+    """Run a method of ``captum.attr`` that attributes to the input or to a layer, on each target's mean logit.
 
-    The method's forward function takes images ``(M, channels, *S)`` and gives the mean logit ``(M,)`` of each row's target;
-    classes and regions go with the rows wherever the method repeats them. Where the method takes them and ``call`` does not
-    say otherwise, its baselines are the audit's fill, and its feature mask is the coarsest of the audit's partitions, so
-    that KernelShap and its like remove what our own explainers remove.
+    The method's forward function takes images ``(M, channels, *S)`` and gives the mean logit ``(M,)`` of each row's target.
+    Classes and regions go with the rows wherever the method repeats them. The method's baselines are the audit's fill, and
+    its feature mask is the coarsest of the audit's partitions, so that KernelShap and its like remove what our own
+    explainers remove. ``call`` can name others.
 
-    Deterministic methods take as many targets at once as there is room for. Random ones take one at a time and draw
-    from a generator that is seeded by the image's content and the class: a map is the same in every batch.
+    Deterministic methods take as many targets at once as fit into a pass. Random ones take one at a time and draw
+    from a generator that is seeded by the image's content and the class, so that a map is the same in every batch.
+
+    When to use:
+        To audit any method of captum beside ours.
 
     Args:
         method: dotted path of the class.
@@ -46,9 +51,9 @@ class Captum(Explainer):
             dotted path of the method that it smooths.
         call: for its ``attribute``; lists become tuples, as YAML has none.
         channels: how the input's channels become one map: their ``sum``, or their largest absolute value, ``abs_max``.
-        layer: for layer methods, the module or its name; None: see :func:`segaudit.attribution.layer.find_layer`. Maps are
-            interpolated linearly to the image's size.
-        seed: another seed, another draw.
+        layer: for layer methods, the module or its name. Defaults to the one that
+            :func:`segaudit.attribution.layer.find_layer` finds. Maps are interpolated linearly to the image's size.
+        seed: of the random numbers.
 
     Raises:
         ImportError: if captum is not installed.
@@ -85,7 +90,7 @@ class Captum(Explainer):
         self._check()
 
     def attribute(self, probe: Probe) -> Tensor:
-        """What the method costs, for every target."""
+        """Run the method for every target; it costs what the method costs."""
         with restored(probe.model):
             if _WITHOUT_REUSE & self._names:
                 _split_reused(probe)
@@ -104,7 +109,7 @@ class Captum(Explainer):
             call.setdefault("baselines", probe.filled[probe.fill_index[rows], image])
         if "feature_mask" in self._takes and "feature_mask" not in call:
             labels = probe.partitions[0][image]
-            # Labels without gaps, where one image allows it: an unused one would count as a region that changes nothing.
+            # Labels without gaps, where one image allows it: an unused one would count as a segment that changes nothing.
             call["feature_mask"] = (labels.unique(return_inverse=True)[1] if len(labels) == 1 else labels)[:, None]
         most = probe.batching.limit
         sizes = {
@@ -123,7 +128,7 @@ class Captum(Explainer):
         return resize(found.sum(1, True) if self.channels == "sum" else found.abs().amax(1, True), images.shape[2:])[:, 0]
 
     def _check(self) -> None:
-        """Refuse what explains no input, and name what the method cannot do without."""
+        """Raise where the method explains no input, or needs arguments that it was not given."""
         by_us = {"self", "inputs", "baselines", "additional_forward_args", *self.call}
         if "DeepLiftShap" in self._names:  # one fill is no distribution
             by_us -= {"baselines"} - set(self.call)
@@ -140,14 +145,18 @@ class Captum(Explainer):
 
 
 class PytorchGradCAM(Explainer):
-    """Any class activation map of ``pytorch_grad_cam``, of each target's mean logit, for 2-D images and 3-D volumes.
+    """Run a class activation map of ``pytorch_grad_cam`` on each target's mean logit, for 2-D images and 3-D volumes.
 
     Its maps are in [0, 1]: the positive part of each target's map, scaled by its smallest and largest value. It works on
-    the model itself, but neither its modes, gradients nor hooks stay behind.
+    the model itself. The model's modes, gradients and hooks are restored afterwards.
+
+    When to use:
+        To audit any CAM of pytorch-grad-cam beside ours.
 
     Args:
         method: dotted path of the class.
-        layer: the module whose output is weighed, or its name; None: see :func:`segaudit.attribution.layer.find_layer`.
+        layer: the module whose output is weighed, or its name. Defaults to the one that
+            :func:`segaudit.attribution.layer.find_layer` finds.
         arguments: for its constructor, beside the model and the layers: ``reshape_transform`` for transformers.
         call: for its call, ``aug_smooth`` or ``eigen_smooth``.
 
@@ -173,7 +182,7 @@ class PytorchGradCAM(Explainer):
         self._class = _peer(method, "grad-cam", "pytorch_grad_cam", "get_cam_image")
 
     def attribute(self, probe: Probe) -> Tensor:
-        """What the method costs, for every target."""
+        """Run the method for every target; it costs what the method costs."""
         if probe.images.ndim not in (4, 5):
             raise ValueError(
                 f"{self.method} takes 2-D images and 3-D volumes, got {probe.images.ndim - 2} spatial dimension(s); "
@@ -199,7 +208,7 @@ class PytorchGradCAM(Explainer):
 
 
 class _Logits(nn.Module):
-    """A network of any form of output whose forward gives logits ``(M, C, *S)`` of the images' size."""
+    """Wraps a network of any form of output, and gives logits ``(M, C, *S)`` of the images' size."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -209,11 +218,11 @@ class _Logits(nn.Module):
         return logits_of(self.model(images), images.shape[2:])
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Nothing: a peer that explains must not drop the gradients of training."""
+        """Do nothing, so that a peer cannot drop the gradients of training."""
 
 
 class _TargetLogits(nn.Module):
-    """The mean logit ``(M,)`` of each row's class over its region."""
+    """Gives the mean logit ``(M,)`` of each row's class over its region."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -226,7 +235,7 @@ class _TargetLogits(nn.Module):
 
 
 class _InTurn(nn.Module):
-    """A module that a forward pass uses several times, with a copy for each use."""
+    """Holds a copy of a module for each of the times that a forward pass uses it."""
 
     def __init__(self, module: nn.Module, uses: int) -> None:
         super().__init__()
@@ -240,9 +249,9 @@ class _InTurn(nn.Module):
 
 
 def _split_reused(probe: Probe) -> None:
-    """Give each use of a module without parameters, a ReLU say, a module of its own: inside :func:`restored` only.
+    """Give each use of a module without parameters (a ReLU, say) a module of its own, inside :func:`restored` only.
 
-    The blocks of a ResNet use one ReLU several times, which the methods that keep each module's input cannot bear.
+    The blocks of a ResNet use one ReLU several times, and methods that remember each module's input fail there.
     """
     uses: Counter[nn.Module] = Counter()
     leaves = [m for m in probe.model.modules() if not (*m.children(), *m.parameters(False), *m.buffers(False))]
@@ -260,12 +269,15 @@ def _split_reused(probe: Probe) -> None:
 
 
 def _wanted(target: Targets) -> Callable[[Tensor], Tensor]:
-    """From one image's logits ``(C, *S)`` to the mean logit of one target."""
+    """Return a function from one image's logits ``(C, *S)`` to the mean logit of one target."""
     return lambda logits: target_logit(logits[None], target)[0]
 
 
 def _in_turns(probe: Probe, names: set[str], seed: int, explain: Callable[[Tensor], Tensor]) -> Tensor:
-    """Maps ``(N, *S)`` of all targets, in chunks; one by one, each with its own random numbers, where any are drawn."""
+    """Return the maps ``(N, *S)`` of all targets.
+
+    Targets are explained in chunks. Where random numbers are drawn, each is explained alone, with numbers of its own.
+    """
     targets = probe.targets
     one_by_one = bool(_ONE_BY_ONE & names)
     # DeepLift runs the baselines beside the images.
@@ -284,12 +296,12 @@ def _in_turns(probe: Probe, names: set[str], seed: int, explain: Callable[[Tenso
 
 
 def _names(cls: type[Any]) -> set[str]:
-    """The names of a class and of all that it derives from."""
+    """Return the names of a class and of all that it derives from."""
     return {base.__name__ for base in cls.__mro__}
 
 
 def _peer(path: str, extra: str, package: str, ability: str) -> type[Any]:
-    """The class at a dotted path of an optional package, which must have the method ``ability``."""
+    """Return the class at a dotted path of an optional package; it must have the method ``ability``."""
     try:
         importlib.import_module(package)
     except ImportError as error:

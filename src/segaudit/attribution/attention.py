@@ -1,4 +1,4 @@
-"""Explainers that read what a transformer's attention passes on."""
+"""Explains transformers by what their attention passes on."""
 
 from collections.abc import Sequence
 from math import prod
@@ -10,27 +10,32 @@ from torch import Tensor, nn
 from segaudit.attribution.base import Explainer
 from segaudit.forwards import Probe
 
+__all__ = ["AttentionRollout"]
+
 #: The module whose input is a block's attention, softmax done.
 _SEEN_AT = "attn_drop"
 
 
 class AttentionRollout(Explainer):
-    """Attention rollout (Abnar, Zuidema 2020, equation 1), in our reading for dense targets and several stages.
+    """Follow a region's tokens back through the attention of all blocks (Abnar, Zuidema 2020, equation 1).
 
-    Each block passes (A + I) / 2 on, A its attention, mean over the heads, and I its residual connection. The target's
-    region, as a distribution over the cells of the last stage, is led back through the blocks to the cells of the first
-    stage and spread over their pixels. Where keys are pooled (SegFormer), each key's share goes evenly to the cells that it
-    pools; from one stage to the next finer one, each cell's share goes evenly to the cells that it covers. Each map sums
-    to 1 and is never negative. It follows the region, but knows nothing of the class.
+    Our reading for dense targets and several stages. Each block passes on (A + I) / 2, where A is its attention, averaged
+    over the heads, and I its residual connection. The target's region is a distribution over the tokens of the last stage.
+    It is led back through the blocks to the tokens of the first stage and spread over their pixels. Where keys are pooled
+    (SegFormer), each key's share goes evenly to the tokens that it pools. From one stage to the next finer one, each
+    token's share goes evenly to the tokens that it covers. Each map sums to 1 and is never negative.
 
     Attention is read at the inputs of the modules named ``attn_drop``: SegFormer's encoders in
     ``segmentation_models_pytorch`` have them.
+
+    When to use:
+        For a SegFormer, to see how far a region's tokens look. The map follows the region and knows nothing of the class.
     """
 
     cost = "F"
 
     def attribute(self, probe: Probe) -> Tensor:
-        """One forward; then one product of a row vector with a matrix, a target and a block."""
+        """Take one forward; then multiply a row vector with a matrix for each target and block."""
         blocks = probe.once("attention", lambda: _attention(probe))
         size, targets = probe.images.shape[2:], probe.targets
         strides = [_stride(size, attention.shape[1]) for attention in blocks]
@@ -52,12 +57,12 @@ class AttentionRollout(Explainer):
 
 @torch.no_grad()
 def _attention(probe: Probe) -> list[Tensor]:
-    """Each block's attention ``(B, queries, keys)``, mean over the heads, in the order in which the blocks run."""
-    kept: list[Tensor] = []
+    """Return each block's attention ``(B, queries, keys)``, averaged over the heads, in the order in which blocks run."""
+    seen: list[Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         if inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim == 4:
-            kept.append(inputs[0].float().mean(dim=1))
+            seen.append(inputs[0].float().mean(dim=1))
 
     named = [module for name, module in probe.model.named_modules() if name.rpartition(".")[2] == _SEEN_AT]
     handles = [module.register_forward_pre_hook(keep) for module in named]
@@ -66,19 +71,19 @@ def _attention(probe: Probe) -> list[Tensor]:
     finally:
         for handle in handles:
             handle.remove()
-    if not kept:
+    if not seen:
         raise ValueError(
             f"no attention is to be seen: this model runs no module named {_SEEN_AT!r} on attention (B, heads, queries, "
             "keys). Turn fused attention off (timm.layers.set_fused_attn(False) before the model is built), or take another "
             "explainer for a network of convolutions."
         )
-    if any(len(attention) != len(probe.images) for attention in kept):
+    if any(len(attention) != len(probe.images) for attention in seen):
         raise ValueError("this model attends within windows, not across the image; attention rollout cannot follow it.")
-    return kept
+    return seen
 
 
 def _stride(size: Sequence[int], cells: int) -> int:
-    """Pixels a cell along each axis, where a grid over the image has that many cells."""
+    """Return the pixels per grid place along each axis, where a grid over the image has that many places."""
     found = [stride for stride in range(1, max(size) + 1) if prod(_grid(size, stride)) == cells]
     if not found:
         raise ValueError(
@@ -89,7 +94,7 @@ def _stride(size: Sequence[int], cells: int) -> int:
 
 
 def _window(grid: Sequence[int], keys: int) -> int:
-    """Cells that a key pools along each axis; those left over at the far ends are pooled by none."""
+    """Return how many grid places a key pools along each axis; those left over at the far ends are pooled by none."""
     found = [window for window in range(1, max(grid) + 1) if prod(s // window for s in grid) == keys]
     if not found:
         raise ValueError(
@@ -103,7 +108,7 @@ def _grid(size: Sequence[int], stride: int) -> list[int]:
 
 
 def _spread(values: Tensor, fine: Sequence[int], ratio: int) -> Tensor:
-    """Values ``(B, T, *coarse)`` over a grid ``ratio`` times finer, each shared evenly by the cells that it covers."""
+    """Spread values ``(B, T, *coarse)`` over a grid ``ratio`` times finer, each evenly over the places that it covers."""
     for axis, size in enumerate(fine, start=2):
         index = torch.arange(size, device=values.device) // ratio
         coarse = values.shape[axis]
@@ -115,7 +120,7 @@ def _spread(values: Tensor, fine: Sequence[int], ratio: int) -> Tensor:
 
 
 def _gather(values: Tensor, coarse: Sequence[int], ratio: int) -> Tensor:
-    """Sums of ``(B, T, *fine)`` over the cells of a grid ``ratio`` times coarser."""
+    """Sum values ``(B, T, *fine)`` over the places of a grid ``ratio`` times coarser."""
     for axis, cells in enumerate(coarse, start=2):
         index = torch.arange(values.shape[axis], device=values.device) // ratio
         summed = values.new_zeros(*values.shape[:axis], cells, *values.shape[axis + 1 :])

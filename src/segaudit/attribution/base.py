@@ -1,4 +1,4 @@
-"""What every explainer is: a function from a model, images and targets to one signed map a target."""
+"""Defines what every explainer is: a function from a model, images and targets to one signed map a target."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
@@ -12,9 +12,11 @@ from segaudit.forwards.target import Targets
 from segaudit.intervention import Intervention
 from segaudit.names import snake_case
 
+__all__ = ["Explainer"]
+
 
 class Explainer(ABC):
-    """Attribute a target's score to the pixels of its image.
+    """Attributes the confidence in a target to the pixels of its image.
 
     A subclass implements :meth:`attribute`. Calling the explainer adds what all of them need: the attribution context
     (gradients on, model at rest and restored), detached images, a probe where none is shared, and checks of the result.
@@ -30,10 +32,10 @@ class Explainer(ABC):
 
     """
 
-    #: A control has a known meaning and is no explanation; tables show it apart.
+    #: Whether it is a control, a map of known meaning that is no explanation; tables show it apart.
     control: bool = False
     #: Passes an image takes, for tables: F a forward, B a backward pass, T the image's targets,
-    #: R the regions of all scales, K the layer's channels.
+    #: R the segments of all partitions, K the layer's channels.
     cost: str = ""
 
     @property
@@ -43,7 +45,7 @@ class Explainer(ABC):
 
     @abstractmethod
     def attribute(self, probe: Probe) -> Tensor:
-        """Signed evidence ``(N, *S)`` for the probe's targets; called inside the attribution context."""
+        """Return signed maps ``(N, *S)`` of the probe's targets; called inside the attribution context."""
 
     def __call__(
         self, model: nn.Module, images: Tensor, targets: Targets, *, intervention: Intervention | None = None
@@ -66,7 +68,7 @@ class Explainer(ABC):
     def explain(self, probe: Probe) -> Tensor:
         """Explain a probe's targets, from inside the attribution context; explainers of one batch share the probe.
 
-        One explainer explains a probe once: what is the source of several others is not run for each of them.
+        One explainer explains a probe once: several others that build on its map share it.
         """
         if not isinstance(self, Hashable):  # a dataclass, say
             return self._checked(probe)

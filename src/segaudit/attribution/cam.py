@@ -1,4 +1,4 @@
-"""Explainers that weigh a layer's activations: by gradients, by their principal component, by the score without them."""
+"""Explains by weighing a layer's activations: by gradients, by a principal component, or by the logit without them."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -14,6 +14,18 @@ from segaudit.forwards import Probe
 from segaudit.forwards.output import resize
 from segaudit.forwards.target import target_logit
 
+__all__ = [
+    "AblationCAM",
+    "EigenCAM",
+    "GradCAMPlusPlus",
+    "HiResCAM",
+    "LayerCAM",
+    "ScoreCAM",
+    "SegGradCAM",
+    "SegXResCAM",
+    "XGradCAM",
+]
+
 _POOLS: dict[str, dict[int, Callable[..., Tensor]]] = {
     "mean": {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d},
     "max": {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d},
@@ -21,7 +33,7 @@ _POOLS: dict[str, dict[int, Callable[..., Tensor]]] = {
 
 
 class _GradientCAM(Explainer):
-    """What CAMs share that read the gradient of a target's mean logit at a layer; all of one batch share the passes."""
+    """Reads the gradient of each target's mean logit at a layer; all such CAMs of one batch share the passes."""
 
     cost = "F + T·B"
 
@@ -30,39 +42,47 @@ class _GradientCAM(Explainer):
 
     @abstractmethod
     def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
-        """Map ``(N, *T)`` of activations and gradients ``(N, K, *T)``, a row a target."""
+        """Return maps ``(N, *T)`` of activations and gradients ``(N, K, *T)``, a row a target."""
 
     def attribute(self, probe: Probe) -> Tensor:
-        """One forward and, for each target of the fullest image, one backward pass down to the layer."""
+        """Take one forward and, for each target of the fullest image, one backward pass down to the layer."""
         activation, gradient = layer_gradients(probe, self.layer)
         return _to_image(self.cam(activation[probe.targets.image_index], gradient), probe)
 
 
 class SegGradCAM(_GradientCAM):
-    """Seg-Grad-CAM (Vinogradova, Dibrov, Myers 2020): activations weighted by their mean gradient, positive part.
+    """Weigh a layer's activations by their mean gradient (Seg-Grad-CAM; Vinogradova, Dibrov, Myers 2020).
 
-    The map is interpolated linearly to the image's size; units are arbitrary.
+    The map is the positive part of their sum, interpolated linearly to the image's size; units are arbitrary.
+
+    When to use:
+        To see where in the context the evidence lies, at the layer's resolution. A layer near the output hardly leaves the
+        object.
 
     Args:
         layer: name of the module whose output is weighed, as in ``model.named_modules()``, or the module itself. Its
-            output is a feature map ``(B, K, *T)`` or ``(B, *T, K)``, or tokens ``(B, L, K)``. None: the last module that
-            runs at the lowest resolution of at least 7 cells an axis, see
+            output is a feature map ``(B, K, *T)`` or ``(B, *T, K)``, or tokens ``(B, L, K)``. Defaults to the last module
+            that runs at the lowest resolution of at least 7 places an axis, see
             :func:`~segaudit.attribution.layer.find_layer`.
 
     """
 
     def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
-        """ReLU of the channels' sum, weighed by their mean gradient."""
+        """Return the positive part of the channels' sum, weighed by their mean gradient."""
         return _weighed(activation, gradient.flatten(2).mean(dim=2)).relu()
 
 
 class GradCAMPlusPlus(_GradientCAM):
-    """Grad-CAM++ (Chattopadhay, Sarkar, Howlader, Balasubramanian 2018, equations 5 and 19), of the mean logit S.
+    """Weigh a layer's activations by their positive gradients, each with its own share (Grad-CAM++).
 
-    A channel's weight is Σ α · ReLU(g) with α = g² / (2g² + g³·ΣA), taken as 1 / (2 + g·ΣA): both come from exp(S), whose
-    own value scales the whole map and is left out. A small number added to the denominator, as others do, would outweigh
-    the squares of a mean logit's gradients; there is none here. The derivation takes activations for non-negative: choose
-    a layer behind a ReLU. The map is interpolated linearly to the image's size; units are arbitrary.
+    Chattopadhay, Sarkar, Howlader, Balasubramanian 2018, equations 5 and 19, of the mean logit Y. A channel's weight is
+    Σ α · ReLU(g) with α = g² / (2g² + g³·ΣA), taken as 1 / (2 + g·ΣA): both come from exp(Y), whose own value scales the
+    map everywhere and is left out. Other implementations add a small number to the denominator. It would outweigh the
+    squares of a mean logit's gradients, so there is none here. The derivation assumes activations that are not negative:
+    choose a layer behind a ReLU. The map is interpolated linearly to the image's size; units are arbitrary.
+
+    When to use:
+        Where one target holds several instances of a class.
 
     Args:
         layer: as for :class:`SegGradCAM`.
@@ -70,17 +90,21 @@ class GradCAMPlusPlus(_GradientCAM):
     """
 
     def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
-        """ReLU of the channels' sum, weighed by their positive gradients, each with its own share."""
+        """Return the positive part of the channels' sum, weighed by their positive gradients, each with its own share."""
         total = activation.flatten(2).sum(dim=2).view(*activation.shape[:2], *[1] * (activation.ndim - 2))
         share = _ratio(torch.ones_like(gradient), 2 + gradient * total)
         return _weighed(activation, (share * gradient.relu()).flatten(2).sum(dim=2)).relu()
 
 
 class XGradCAM(_GradientCAM):
-    """XGrad-CAM (Fu, Hu, Dong, Guo, Gao, Li 2020, equation 8): gradients averaged with the activations as weights.
+    """Weigh a layer's activations by gradients that are averaged with the activations as weights (XGrad-CAM).
 
-    A channel's weight is Σ g·A / ΣA, and 0 where it is silent. Behind a ReLU it lies among the gradients; where
-    activations of both signs cancel, it can grow without bound. Positive part; interpolated linearly to the image's size.
+    Fu, Hu, Dong, Guo, Gao, Li 2020, equation 8. A channel's weight is Σ g·A / ΣA, and 0 where it is silent. Behind a ReLU
+    it lies among the gradients. Where activations of both signs cancel, it can grow without bound. The map is the positive
+    part, interpolated linearly to the image's size.
+
+    When to use:
+        As Seg-Grad-CAM, behind ReLUs. It is unbounded where activations cancel.
 
     Args:
         layer: as for :class:`SegGradCAM`.
@@ -88,16 +112,19 @@ class XGradCAM(_GradientCAM):
     """
 
     def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
-        """ReLU of the channels' sum, weighed by their gradient where they are active."""
+        """Return the positive part of the channels' sum, weighed by their gradient where they are active."""
         weights = _ratio((gradient * activation).flatten(2).sum(dim=2), activation.flatten(2).sum(dim=2))
         return _weighed(activation, weights).relu()
 
 
 class HiResCAM(_GradientCAM):
-    """HiResCAM (Draelos, Carin 2020): the sum over the channels of gradient times activation, place by place.
+    """Multiply gradient and activation place by place and sum over the channels (HiResCAM; Draelos, Carin 2020).
 
-    Signed: behind a linear head, the map before interpolation sums to the mean logit less its bias. Units of logit a
-    cell; interpolated linearly to the image's size.
+    Signed. Behind a linear head, the map before interpolation sums to the mean logit less its bias. Units are logits a
+    place of the layer; the map is interpolated linearly to the image's size.
+
+    When to use:
+        For a CAM that does not credit places that the logit did not use. It is exact behind a linear head.
 
     Args:
         layer: as for :class:`SegGradCAM`.
@@ -105,14 +132,17 @@ class HiResCAM(_GradientCAM):
     """
 
     def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
-        """The sum over the channels."""
+        """Return the sum over the channels."""
         return (gradient * activation).sum(dim=1)
 
 
 class LayerCAM(_GradientCAM):
-    """LayerCAM (Jiang, Zhang, Hou, Cheng, Wei 2021, equations 5 to 7): activations times their own positive gradient.
+    """Multiply activations by their own positive gradient (LayerCAM; Jiang, Zhang, Hou, Cheng, Wei 2021, equations 5 to 7).
 
-    Made for any depth of the network. Positive part of the channels' sum, interpolated linearly to the image's size.
+    The map is the positive part of the channels' sum, interpolated linearly to the image's size.
+
+    When to use:
+        On shallow layers, for finer maps than a bottleneck gives.
 
     Args:
         layer: as for :class:`SegGradCAM`.
@@ -120,20 +150,23 @@ class LayerCAM(_GradientCAM):
     """
 
     def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
-        """ReLU of the sum over the channels."""
+        """Return the positive part of the sum over the channels."""
         return (gradient.relu() * activation).sum(dim=1).relu()
 
 
 class SegXResCAM(_GradientCAM):
-    """Seg-XRes-CAM (Hasany, Petitjean, Mériaudeau 2023): activations times gradients pooled in windows, positive part.
+    """Multiply activations by gradients that are pooled in windows (Seg-XRes-CAM; Hasany, Petitjean, Mériaudeau 2023).
 
-    Each cell takes the gradient of its window; windows at the far border are smaller where they do not fit. With a window
-    of 1 this is the positive part of HiResCAM, with one of the map's size Seg-Grad-CAM. The map is interpolated linearly
-    to the image's size.
+    Each place takes the gradient of its window; windows at the far border are smaller where they do not fit. With a window
+    of 1 this is the positive part of HiResCAM, with one of the map's size it is Seg-Grad-CAM. The map is the positive part
+    of the channels' sum, interpolated linearly to the image's size.
+
+    When to use:
+        Between Seg-Grad-CAM and HiResCAM. It keeps the place of gradients up to a window, and was made for segmentation.
 
     Args:
         layer: as for :class:`SegGradCAM`.
-        window: cells of a window along each axis.
+        window: places of the layer in a window, along each axis.
         pool: ``mean`` or ``max`` of the gradients in a window.
 
     """
@@ -148,7 +181,7 @@ class SegXResCAM(_GradientCAM):
         self.pool = pool
 
     def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
-        """ReLU of the sum over the channels."""
+        """Return the positive part of the sum over the channels."""
         sizes = gradient.shape[2:]
         kernel = [min(self.window, size) for size in sizes]
         pooled = _POOLS[self.pool][len(sizes)](gradient, kernel, ceil_mode=True)
@@ -158,16 +191,19 @@ class SegXResCAM(_GradientCAM):
 
 
 class EigenCAM(Explainer):
-    """Eigen-CAM (Muhammad, Yeasin 2020, equation 2): a layer's activations along their first principal component.
+    """Project a layer's activations on their first principal component (Eigen-CAM; Muhammad, Yeasin 2020, equation 2).
 
-    It knows nothing of the target: all targets of an image share one map. Signed; the sign, which the decomposition
-    leaves open, is such that the largest absolute value is positive (Chung, Ying 2025, equation 13). Interpolated
+    It knows nothing of the target: all targets of an image share one map. The decomposition leaves the sign open. It is
+    chosen such that the largest absolute value is positive (Chung, Ying 2025, equation 13). The map is interpolated
     linearly to the image's size.
+
+    When to use:
+        To see what the layer reacts to, for any class: a check that a class-specific map adds something.
 
     Args:
         layer: as for :class:`SegGradCAM`.
-        center: take each channel's mean off first, as a principal component has it and pytorch_grad_cam does; the paper
-            writes the decomposition of the activations as they are.
+        center: whether each channel's mean is taken off first, as in a principal component and in pytorch_grad_cam. The
+            paper decomposes the activations as they are.
 
     """
 
@@ -178,7 +214,7 @@ class EigenCAM(Explainer):
         self.center = center
 
     def attribute(self, probe: Probe) -> Tensor:
-        """One forward."""
+        """Take one forward."""
         activation = layer_activation(probe, self.layer)
         maps = probe.once(("eigen_cam", layer_of(probe, self.layer).module, self.center), lambda: self._maps(activation))
         return _to_image(maps[probe.targets.image_index], probe)
@@ -198,16 +234,19 @@ class EigenCAM(Explainer):
 
 
 class ScoreCAM(Explainer):
-    """Score-CAM (Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu 2020): weights from the score under each activation.
+    """Weigh each channel by the logit of the image masked by it (Score-CAM; Wang et al. 2020).
 
-    A channel, interpolated to the image's size and scaled to [0, 1], says how much of each pixel is kept; the rest is the
-    intervention's fill (with the default fill, the image times the mask). Its weight is the softmax over the channels of
-    the mean logit, which no score of a bare fill can change. Masks know no class, so one forward a channel serves all
-    targets of an image. Positive part, interpolated linearly to the image's size.
+    Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu 2020. A channel, interpolated to the image's size and scaled to [0, 1],
+    says how much of each pixel is shown; the intervention's fill takes the rest. Its weight is the softmax over the channels
+    of the mean logit, so that the logit of the filled image cancels. Masks know no class, so one forward a channel serves
+    all targets of an image. The map is the positive part, interpolated linearly to the image's size.
+
+    When to use:
+        Where gradients are not wanted or not to be had. It takes a forward a channel, which all targets of the image share.
 
     Args:
         layer: as for :class:`SegGradCAM`.
-        channels: how many channels are asked, those of the largest mean absolute activation in the image. None: all.
+        channels: how many channels are asked, those of the largest mean absolute activation in the image. Defaults to all.
 
     """
 
@@ -218,31 +257,34 @@ class ScoreCAM(Explainer):
         self.channels = _checked(channels)
 
     def attribute(self, probe: Probe) -> Tensor:
-        """One forward an image for each channel."""
+        """Take one forward an image for each channel."""
         activation = layer_activation(probe, self.layer)
         wanted = _strongest(activation, self.channels)
 
         def removed(image: Tensor, channel: Tensor) -> Tensor:
             return 1 - _unit_range(resize(activation[image, channel][:, None], probe.images.shape[2:])[:, 0])
 
-        scores = probe.sweep(wanted, removed, target_logit)
+        logits = probe.sweep(wanted, removed, target_logit)
         image = probe.targets.image_index
-        weights = scores.where(wanted[image], -torch.inf).softmax(dim=1)
+        weights = logits.where(wanted[image], -torch.inf).softmax(dim=1)
         return _to_image(_weighed(activation[image], weights.to(activation.dtype)).relu(), probe)
 
 
 class AblationCAM(Explainer):
-    """Ablation-CAM (Desai, Ramaswamy 2020, equation 3): weights from how far the score falls without a channel.
+    """Weigh each channel by how far the logit falls without it (Ablation-CAM; Desai, Ramaswamy 2020, equation 3).
 
-    A channel's weight is y - y_k, the mean logits with the channel as it is and with zeros in its place. The paper's
-    division by y only scales the map, and would turn it over where a mean logit is negative; it is left out. One forward
-    a channel serves all targets of an image; a silent channel costs none. Positive part, interpolated linearly to the
-    image's size.
+    A channel's weight is y - y_k, the mean logits with the channel as it is and with zeros in its place. The paper divides
+    by y. That only scales the map, and would turn it over where a mean logit is negative, so it is left out. One forward
+    a channel serves all targets of an image; a silent channel costs none. The map is the positive part, interpolated
+    linearly to the image's size.
+
+    When to use:
+        As Score-CAM. It takes channels away inside the network, so no fill is involved.
 
     Args:
         layer: as for :class:`SegGradCAM`.
         channels: how many channels are ablated, those of the largest mean absolute activation in the image; the others
-            have no weight. None: all.
+            have no weight. Defaults to all.
 
     """
 
@@ -253,12 +295,12 @@ class AblationCAM(Explainer):
         self.channels = _checked(channels)
 
     def attribute(self, probe: Probe) -> Tensor:
-        """One forward an image for each channel, and one for none."""
+        """Take one forward an image for each channel, and one for none."""
         activation = layer_activation(probe, self.layer)
         images, image = probe.images, probe.targets.image_index
         wanted = _strongest(activation, self.channels) & activation.flatten(2).any(dim=2)
         channels = torch.arange(wanted.shape[1], device=images.device)
-        silenced = channels  # which channel is silenced in each row of the forward pass to come
+        silenced = channels  # the channel that is silenced in each row of the forward pass to come
 
         def nothing(image: Tensor, channel: Tensor) -> Tensor:
             nonlocal silenced
@@ -267,13 +309,13 @@ class AblationCAM(Explainer):
 
         def silence(_: nn.Module, __: Any, output: Tensor) -> Tensor:
             reading = read(output, (len(output), *images.shape[1:]))
-            kept = (channels != silenced[:, None]).to(output.dtype)
-            return output * reading.over_channels(kept, output) if reading else output
+            others = (channels != silenced[:, None]).to(output.dtype)
+            return output * reading.over_channels(others, output) if reading else output
 
         # One more than there are channels: the network as it is, by the same road as all others.
         with hook(layer_of(probe, self.layer).module, silence):
-            scores = probe.sweep(F.pad(wanted, (0, 1), value=True), nothing, target_logit, fills=1)
-        weights = (scores[:, -1:] - scores[:, :-1]) * wanted[image]
+            logits = probe.sweep(F.pad(wanted, (0, 1), value=True), nothing, target_logit, fills=1)
+        weights = (logits[:, -1:] - logits[:, :-1]) * wanted[image]
         return _to_image(_weighed(activation[image], weights.to(activation.dtype)).relu(), probe)
 
 
@@ -287,19 +329,19 @@ def _weighed(activation: Tensor, weights: Tensor) -> Tensor:
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """The quotient; 0 where it is divided by 0."""
+    """Divide; 0 where the divisor is 0."""
     return above / below.where(below != 0, torch.inf)
 
 
 def _unit_range(values: Tensor) -> Tensor:
-    """Rows scaled to [0, 1]; zeros where a row is constant."""
+    """Scale rows to [0, 1]; zeros where a row is constant."""
     flat = values.flatten(1)
     low, high = flat.amin(dim=1, keepdim=True), flat.amax(dim=1, keepdim=True)
     return _ratio(flat - low, high - low).view(values.shape)
 
 
 def _strongest(activation: Tensor, channels: int | None) -> Tensor:
-    """Which channels are asked, ``(B, K)`` bool: those of the largest mean absolute activation."""
+    """Choose the channels that are asked, those of the largest mean absolute activation: ``(B, K)`` bool."""
     strength = activation.flatten(2).abs().mean(dim=2)
     order = strength.argsort(dim=1, descending=True, stable=True)[:, :channels]
     return torch.zeros_like(strength, dtype=torch.bool).scatter_(1, order, True)

@@ -1,4 +1,4 @@
-"""The state in which attributions are computed, and the way back out of it."""
+"""Puts a model into the state in which attributions are computed, and back."""
 
 import copy
 import random
@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-#: What a module holds that a peer may change while it works.
+__all__ = ["attribution_context"]
+
+#: Contents of a module that a peer may change while it works.
 _HELD = (
     *("_parameters", "_buffers", "_modules"),
     *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
@@ -19,7 +21,7 @@ _HELD = (
 
 @contextmanager
 def isolate_rng() -> Iterator[None]:
-    """Give back the global random states of Python, NumPy and torch (all devices) as they were, on errors too."""
+    """Restore the global random states of Python, NumPy and torch (all devices) at the end, on errors too."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     used = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # asking would start CUDA
     with torch.random.fork_rng(devices=used):
@@ -34,18 +36,19 @@ def isolate_rng() -> Iterator[None]:
 def attribution_context(model: nn.Module) -> Iterator[Callable[[], None]]:
     """Let gradients flow through a model at rest, and leave no trace in it.
 
-    Inside, gradients are on even where the caller runs under ``no_grad`` or ``inference_mode`` (Lightning's validation
-    loops do), every module is in evaluation mode and the caller's autocast is off: an intervention says what a pass
-    calculates in. On the way out, by error too, each module's own mode, the buffers that a forward pass changes, the hooks,
-    the global random states and autocast are as before. Parameters do not require gradients inside, so nothing can reach
-    their ``.grad``. What a forward pass caches in a new tensor (a buffer that no checkpoint holds, or of another size)
-    stays: the module may know elsewhere what the cache is of.
+    Inside, gradients are on even where the caller runs under ``no_grad`` or ``inference_mode``, as Lightning's validation
+    loops do. Every module is in evaluation mode. The caller's autocast is off: the audit sets the precision of a pass.
+    Parameters do not require gradients, so nothing can reach their ``.grad``.
+
+    On the way out, after an error too, each module's own mode, the buffers that a forward pass changes, the hooks, the
+    global random states and autocast are as before. A cache that a forward pass makes in a new tensor (a buffer that no
+    checkpoint holds, or of another size) stays, because the module may remember elsewhere that it is there.
 
     Tensors made under ``inference_mode`` must be cloned inside before gradients can flow through them.
 
     Yields:
-        What lets the hooks stay that there are when it is called: transformers' networks install their own in their first
-        forward pass, and would not install them again.
+        A function that lets the hooks stay that exist when it is called. Networks of transformers install their own in
+        their first forward pass, and would not install them again.
 
     """
     modes = [(module, module.training) for module in model.modules()]
@@ -79,7 +82,7 @@ def attribution_context(model: nn.Module) -> Iterator[Callable[[], None]]:
 def restored(model: nn.Module) -> Iterator[None]:
     """Give every module of a model back its parameters, buffers, children, hooks and attributes, on errors too.
 
-    For peers that change a model while they explain it. What the forward pass itself counts or caches is left alone.
+    For peers that change a model while they explain it. Buffers that the forward pass itself changes are left alone.
     """
     modules = list(model.modules())
     known = [set(vars(module)) for module in modules]
@@ -88,10 +91,10 @@ def restored(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, names, kept in zip(modules, known, held, strict=True):
+        for module, names, contents in zip(modules, known, held, strict=True):
             for name in set(vars(module)) - names:
                 del vars(module)[name]
-            for name, content in kept.items():  # in place: handles of hooks know the dictionary
+            for name, content in contents.items():  # in place: handles of hooks know the dictionary
                 vars(module)[name].clear()
                 vars(module)[name].update(content)
         for tensor, data in tensors:
@@ -99,26 +102,26 @@ def restored(model: nn.Module) -> Iterator[None]:
 
 
 def version(tensor: Tensor) -> int:
-    """How often a tensor was changed in place; one made under ``inference_mode`` does not count, nor can it be changed."""
+    """Return how often a tensor was changed in place; 0 for one made under ``inference_mode``, which does not count."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 class _Buffer:
-    """A module's buffer as it is now."""
+    """Remembers a module's buffer as it is now."""
 
     def __init__(self, module: nn.Module, name: str, tensor: Tensor) -> None:
         self.module, self.name, self.tensor = module, name, tensor
-        self.version, self.kept = version(tensor), tensor.clone()
+        self.version, self.copy = version(tensor), tensor.clone()
 
     def put_back(self) -> None:
         now = getattr(self.module, self.name, None)
         if now is not self.tensor:
-            if not isinstance(now, Tensor) or now.shape != self.kept.shape or not self._persistent:
+            if not isinstance(now, Tensor) or now.shape != self.copy.shape or not self._persistent:
                 return
             setattr(self.module, self.name, self.tensor)
         if self._changed:
             with torch.no_grad():
-                self.tensor.copy_(self.kept)
+                self.tensor.copy_(self.copy)
 
     @property
     def _persistent(self) -> bool:
@@ -129,7 +132,7 @@ class _Buffer:
         if version(self.tensor) != self.version:
             return True
         # Writing to ``.data`` is not counted; of a sparse tensor nothing more can be asked.
-        return self.tensor.layout == torch.strided and not torch.equal(self.tensor, self.kept)
+        return self.tensor.layout == torch.strided and not torch.equal(self.tensor, self.copy)
 
 
 def _hooks(module: nn.Module) -> tuple[set[int], set[int]]:

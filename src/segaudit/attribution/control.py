@@ -1,4 +1,4 @@
-"""Maps with known meaning, audited like any explainer: what every table needs beside it."""
+"""Gives maps of known meaning, audited like any explainer, to compare explanations with."""
 
 import torch
 from torch import Tensor
@@ -7,12 +7,17 @@ from segaudit import randomness
 from segaudit.attribution.base import Explainer
 from segaudit.forwards import Probe
 
+__all__ = ["Centre", "Edges", "Oracle", "Random", "TargetMask"]
+
 
 class Random(Explainer):
-    """Uniform noise in (0, 1): what a score gives to a map that knows nothing.
+    """Draw uniform noise in (0, 1), a map that knows nothing.
+
+    When to use:
+        Always, as the control for every score. A map that does not beat it says nothing.
 
     Args:
-        seed: another seed, another map; one (image, class) always gets the same.
+        seed: of the noise. One image and class always gets the same.
 
     """
 
@@ -23,33 +28,40 @@ class Random(Explainer):
         self.seed = seed
 
     def attribute(self, probe: Probe) -> Tensor:
-        """No forwards."""
+        """Take no forwards."""
         keys = randomness.image_keys(probe.images, self.seed)[probe.targets.image_index]
         return randomness.uniform(randomness.combine(keys, probe.targets.class_index), probe.images.shape[2:])
 
 
 class TargetMask(Explainer):
-    """The target's own region as a map: a strong control for deletion, a weak one for insertion."""
+    """Take the target's own region as the map: 1 inside, 0 outside.
 
-    control = True
-    cost = "0"
-
-    def attribute(self, probe: Probe) -> Tensor:
-        """No forwards."""
-        return probe.targets.region.float()
-
-
-class Edges(Explainer):
-    """Size of the image's own gradient by central differences, over all channels and axes; units of the image a pixel.
-
-    What looks like an explanation and knows nothing of the model (Adebayo et al. 2018, figure 1).
+    When to use:
+        As the control for maps that merely repeat the prediction. It is strong in deletion and weak in insertion.
     """
 
     control = True
     cost = "0"
 
     def attribute(self, probe: Probe) -> Tensor:
-        """No forwards."""
+        """Take no forwards."""
+        return probe.targets.region.float()
+
+
+class Edges(Explainer):
+    """Measure the image's own edges, by central differences over all channels and axes.
+
+    Units of the image a pixel (Adebayo et al. 2018, figure 1).
+
+    When to use:
+        As the control for maps that look like explanations and know nothing of the model.
+    """
+
+    control = True
+    cost = "0"
+
+    def attribute(self, probe: Probe) -> Tensor:
+        """Take no forwards."""
         axes = [axis for axis, size in enumerate(probe.images.shape) if axis >= 2 and size > 1]
         slopes = [torch.gradient(probe.images, dim=axis)[0].square().sum(dim=1) for axis in axes]
         edges = torch.stack(slopes).sum(dim=0).sqrt() if slopes else torch.zeros_like(probe.images[:, 0])
@@ -57,7 +69,10 @@ class Edges(Explainer):
 
 
 class Centre(Explainer):
-    """A Gaussian about the centre of the image, 1 at its top: what a score gives to "objects are in the middle".
+    """Draw a Gaussian about the centre of the image, 1 at its top.
+
+    When to use:
+        As the control for "objects are in the middle".
 
     Args:
         sigma: standard deviation as a share of the image's size along each axis.
@@ -73,7 +88,7 @@ class Centre(Explainer):
         self.sigma = sigma
 
     def attribute(self, probe: Probe) -> Tensor:
-        """No forwards."""
+        """Take no forwards."""
         region = probe.targets.region
         exponent = torch.zeros(region.shape[1:], device=region.device)
         for axis, size in enumerate(region.shape[1:]):
@@ -83,16 +98,19 @@ class Centre(Explainer):
 
 
 class Oracle(Explainer):
-    """The target's region and the planted cue that argues for its class, 1 on both: what a perfect map of a cheat holds.
+    """Mark the target's region and the planted cue that argues for its class, 1 on both.
 
-    Only data with planted cues have it. Equal weight a pixel assumes nothing about how much the model leans on the cue: the
-    cue's share of the mass is its share of the pixels, so an explainer is held to giving a pixel of the cue about as much
-    credit as a pixel of the object, and the bar is the same for every model. Where a target has no cue, its region is left.
+    Only data with planted cues have it. Every pixel weighs the same, which assumes nothing about how much the model leans
+    on the cue. So an explainer is expected to give a pixel of the cue about as much credit as a pixel of the object, and
+    the bar is the same for every model. Where a target has no cue, the map is its region.
+
+    When to use:
+        On planted data, as the perfect map of a model that cheats.
     """
 
     control = True
     cost = "0"
 
     def attribute(self, probe: Probe) -> Tensor:
-        """No forwards; raises ValueError where no cues are known."""
+        """Take no forwards; raise ValueError where no cues are known."""
         return (probe.targets.region | probe.cue).float()

@@ -1,4 +1,4 @@
-"""Dual-Evidence Attribution: what the gradients say and what an intervention shows, in one map."""
+"""Fuses the evidence of gradients and that of an intervention in one map: Dual-Evidence Attribution."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,8 @@ from segaudit.attribution.base import Explainer
 from segaudit.attribution.gradient import Saliency
 from segaudit.forwards import Probe
 
+__all__ = ["DEA"]
+
 #: Points of the short curves, beside their ends, by which the weight is chosen.
 _STEPS = 3
 #: Smaller differences of two gaps do not matter, and rounding errors, which change with the batch, must not decide.
@@ -16,22 +18,26 @@ _RESOLUTION = 1e-4
 
 
 class DEA(Explainer):
-    """Dual-Evidence Attribution (arXiv 2603.22624), in our reading of its abstract: gradients and interventions fused.
+    """Fuse gradients and interventions: Dual-Evidence Attribution (arXiv 2603.22624), in our reading of its abstract.
 
-    Gradient evidence g (the source's map) and intervention evidence i (the effect map), each scaled to the mean absolute
-    value 1, are fused to their signed power mean of exponent 1/2: with r(v) = sign(v)·√|v| and its inverse,
+    Gradient evidence g (the map of ``source``) and intervention evidence i (the effect map), each scaled to the mean
+    absolute value 1, are fused to their signed power mean of exponent 1/2: with r(v) = sign(v)·√|v| and its inverse,
 
         r⁻¹(√λ·r(g) + √(1 - λ)·r(i)),
 
-    which is λ·g + (1 - λ)·i + 2·√(λ·(1 - λ)·g·i) where both are positive: it rewards agreement, and lets what one of them
-    counts against the target weigh against what the other counts for it. The weight λ, the reliability of the
-    gradients, is measured for each target: of ``weights``, the one whose map has the largest faithfulness gap on
-    short deletion and insertion curves. So the map falls back to the effects where gradients mislead, and to
-    the gradients where regions are too coarse. Signed; units are arbitrary. Why this form, and what choosing by such a
-    gap means for scores that rest on curves: docs/dea.md.
+    which is λ·g + (1 - λ)·i + 2·√(λ·(1 - λ)·g·i) where both are positive. It rewards agreement. Where the signs differ,
+    one weighs against the other. The weight λ is the reliability of the gradients. It is chosen for each target: of
+    ``weights``, the one whose map has the largest faithfulness gap on short deletion and insertion curves. So the map
+    falls back to the effects where gradients mislead, and to the gradients where segments are too coarse. Signed; units
+    are arbitrary. docs/dea.md gives the reasons for this form, and says what choosing by such a gap means for scores that
+    rest on curves.
+
+    When to use:
+        As the map to look at. It follows gradients as far as they can be relied on, and effects otherwise. It chooses its
+        weight by short deletion and insertion curves, see docs/dea.md.
 
     Args:
-        source: the explainer that gives the gradient evidence; saliency unless told.
+        source: the explainer that gives the gradient evidence. Defaults to saliency.
         weights: candidates for λ in [0, 1], the preferred ones first: they win where it makes no difference. Each costs
             six forwards a target; a single one is taken as it is and costs none.
 
@@ -48,12 +54,12 @@ class DEA(Explainer):
         self.weights = list(weights)
 
     def attribute(self, probe: Probe) -> Tensor:
-        """The cost of the source, that of the effect map, which others share, and that of the weight's curves."""
+        """Take the passes of ``source``, those of the effect map, which others share, and those of the weight's curves."""
         gradient, effects = self.source.explain(probe), probe.effect_map()
         return fuse(gradient, effects, self.weight(probe, gradient, effects))
 
     def weight(self, probe: Probe, gradient: Tensor, effects: Tensor) -> Tensor:
-        """The measured λ, ``(N,)``, for two kinds of evidence ``(N, *S)``."""
+        """Choose λ, ``(N,)``, for two kinds of evidence ``(N, *S)``."""
         candidates = gradient.new_tensor(self.weights)
         if len(candidates) == 1:
             return candidates.expand(len(gradient))
@@ -64,7 +70,7 @@ class DEA(Explainer):
 
 
 def fuse(gradient: Tensor, effects: Tensor, weight: Tensor) -> Tensor:
-    """Signed power mean of exponent 1/2 of two kinds of evidence ``(N, *S)``, each scaled by :func:`equal_mass`.
+    """Return the signed power mean of exponent 1/2 of two kinds of evidence, each scaled by :func:`equal_mass`.
 
     Args:
         gradient: gradient evidence ``(N, *S)``.
@@ -85,7 +91,7 @@ def fuse(gradient: Tensor, effects: Tensor, weight: Tensor) -> Tensor:
 
 
 def equal_mass(values: Tensor) -> Tensor:
-    """``(N, *S)``, each row scaled to the mean absolute value 1; zeros stay zeros.
+    """Scale each row of ``(N, *S)`` to the mean absolute value 1; zeros stay zeros.
 
     Example:
         >>> equal_mass(torch.tensor([[-1.0, 1.0, 4.0, 2.0], [0.0, 0.0, 0.0, 0.0]])).tolist()
@@ -97,7 +103,7 @@ def equal_mass(values: Tensor) -> Tensor:
 
 
 def short_gap(probe: Probe, attribution: Tensor) -> Tensor:
-    """Area under a short insertion curve less that under a short deletion curve, ``(N,)``, both relative to S(x)."""
+    """Return the area under a short insertion curve less that under a short deletion curve, ``(N,)``, relative to S(x)."""
     area = [
         torch.trapezoid(curve.values.double(), curve.fractions)
         for curve in (probe.insertion_curve(attribution, _STEPS), probe.deletion_curve(attribution, _STEPS))

@@ -1,4 +1,4 @@
-"""Explainers that read gradients of the target's mean logit with respect to the image."""
+"""Explains by gradients of the target's mean logit with respect to the image."""
 
 from typing import Any
 
@@ -9,9 +9,11 @@ from segaudit.attribution.base import Explainer
 from segaudit.forwards import Probe
 from segaudit.forwards.target import Targets, target_logit
 
+__all__ = ["GuidedBackprop", "InputXGradient", "Saliency"]
+
 
 def input_gradient(probe: Probe, images: Tensor, targets: Targets) -> Tensor:
-    """Gradient ``(N, channels, *S)`` of each target's mean logit with respect to its image in ``images``.
+    """Return the gradient ``(N, channels, *S)`` of each target's mean logit with respect to its image in ``images``.
 
     One forward pass serves all targets, one backward pass all targets that share a position in their images.
     """
@@ -20,7 +22,13 @@ def input_gradient(probe: Probe, images: Tensor, targets: Targets) -> Tensor:
 
 
 def input_gradients(probe: Probe, images: Tensor) -> Tensor:
-    """Gradient ``(K, N, channels, *S)`` of each target's mean logit at K versions ``(K, B, channels, *S)`` of its image."""
+    """Return the gradient ``(K, N, channels, *S)`` of each target's mean logit at K versions of its image.
+
+    Args:
+        probe: of the batch.
+        images: the versions, ``(K, B, channels, *S)``.
+
+    """
     targets, count = probe.targets, len(images)
     shift = torch.arange(count, device=images.device) * images.shape[1]
     repeated = Targets(
@@ -32,7 +40,7 @@ def input_gradients(probe: Probe, images: Tensor) -> Tensor:
 
 
 def target_gradients(logits: Tensor, inputs: Tensor, targets: Targets) -> Tensor:
-    """Gradient ``(N, K, *T)`` of each target's mean logit with respect to its row of ``inputs`` ``(B, K, *T)``.
+    """Return the gradient ``(N, K, *T)`` of each target's mean logit with respect to its row of ``inputs``, ``(B, K, *T)``.
 
     Rows do not mix in a network at rest, so the gradient of a sum over rows holds each row's own.
     """
@@ -50,38 +58,56 @@ def target_gradients(logits: Tensor, inputs: Tensor, targets: Targets) -> Tensor
 
 
 class Saliency(Explainer):
-    """Largest absolute gradient over the channels (Simonyan, Vedaldi, Zisserman 2014); units of logit per input unit."""
+    """Take the largest absolute gradient over the channels (Simonyan, Vedaldi, Zisserman 2014).
 
-    cost = "F + T·B"
+    Units of logit per input unit, never negative.
 
-    def attribute(self, probe: Probe) -> Tensor:
-        """One forward and, for each target of the fullest image, one backward pass of the batch."""
-        return input_gradient(probe, probe.images, probe.targets).abs().amax(dim=1)
-
-
-class InputXGradient(Explainer):
-    """Gradient times image, summed over channels (Shrikumar et al. 2016); signed, in logits."""
-
-    cost = "F + T·B"
-
-    def attribute(self, probe: Probe) -> Tensor:
-        """One forward and, for each target of the fullest image, one backward pass of the batch."""
-        gradient = input_gradient(probe, probe.images, probe.targets)
-        return (gradient * probe.images[probe.targets.image_index]).sum(dim=1)
-
-
-class GuidedBackprop(Explainer):
-    """Largest absolute guided gradient over the channels (Springenberg et al. 2015).
-
-    In the backward pass each ReLU also holds back what is negative. Reduced as saliency is: the sign says whether a
-    brighter pixel raises the score, not whether the pixel is evidence. Modules ``nn.ReLU`` and ``nn.ReLU6`` are changed
-    for the time of the call; a ReLU that is called as a function stays as it is.
+    When to use:
+        For a first look, every epoch: nothing is cheaper. The map is scattered. It says where a change would matter, not
+        what the confidence rests on.
     """
 
     cost = "F + T·B"
 
     def attribute(self, probe: Probe) -> Tensor:
-        """One forward and, for each target of the fullest image, one backward pass of the batch.
+        """Take one forward and, for each target of the fullest image, one backward pass of the batch."""
+        return input_gradient(probe, probe.images, probe.targets).abs().amax(dim=1)
+
+
+class InputXGradient(Explainer):
+    """Multiply gradient and image and sum over the channels (Shrikumar et al. 2016).
+
+    Signed, in logits.
+
+    When to use:
+        Where saliency should be signed at the same cost. The map is near 0 where the normalised image is near 0, whatever
+        is there.
+    """
+
+    cost = "F + T·B"
+
+    def attribute(self, probe: Probe) -> Tensor:
+        """Take one forward and, for each target of the fullest image, one backward pass of the batch."""
+        gradient = input_gradient(probe, probe.images, probe.targets)
+        return (gradient * probe.images[probe.targets.image_index]).sum(dim=1)
+
+
+class GuidedBackprop(Explainer):
+    """Take the largest absolute guided gradient over the channels (Springenberg et al. 2015).
+
+    In the backward pass each ReLU also holds back negative gradients. The absolute value is taken as for saliency: the
+    sign says whether a brighter pixel raises the logit, not whether the pixel is evidence. Modules ``nn.ReLU`` and
+    ``nn.ReLU6`` are changed for the time of the call; a ReLU that is called as a function stays as it is.
+
+    When to use:
+        For sharp edges and a good order of pixels, on networks with ReLU modules. It is known to change little when the
+        upper layers are randomised, so never use it alone.
+    """
+
+    cost = "F + T·B"
+
+    def attribute(self, probe: Probe) -> Tensor:
+        """Take one forward and, for each target of the fullest image, one backward pass of the batch.
 
         Raises:
             ValueError: if the model has no ReLU modules.

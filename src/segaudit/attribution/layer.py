@@ -1,4 +1,4 @@
-"""The layer that a CAM reads: found or named, its output as a feature map, and gradients down to it."""
+"""Finds the layer that a CAM reads, reads its output as a feature map, and takes gradients down to it."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,14 +18,14 @@ from segaudit.forwards.output import logits_of
 _MIN_SIDE = 7
 #: Class, distillation and register tokens in front of those of the grid; no known network has more.
 _MAX_PREFIX = 8
-#: What these give is at rest their input, or attention weights (B, heads, L, L), which look like a feature map.
+#: At rest their output is their input, or attention weights (B, heads, L, L), which look like a feature map.
 _NO_FEATURES = (nn.modules.dropout._DropoutNd, nn.Identity, nn.Softmax)
-#: What :func:`find_layer` found, by an image's shape and the modules' names and types: weights do not change it.
+#: Results of :func:`find_layer`, by an image's shape and the modules' names and types: weights do not change them.
 _FOUND: WeakKeyDictionary[nn.Module, dict[Hashable, str]] = WeakKeyDictionary()
 
 
 class Reading(NamedTuple):
-    """How a layer's output is read as a feature map ``(B, K, *T)``.
+    """Says how a layer's output is read as a feature map ``(B, K, *T)``.
 
     Attributes:
         grid: the sizes ``*T``.
@@ -39,7 +39,7 @@ class Reading(NamedTuple):
     prefix: int = 0
 
     def features(self, output: Tensor) -> Tensor:
-        """``(B, K, *T)`` from an output or its gradient."""
+        """Return ``(B, K, *T)`` from an output or its gradient."""
         if self.axis == 1:
             return output
         tokens = output.flatten(1, -2)[:, self.prefix :]
@@ -52,7 +52,7 @@ class Reading(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A module of the model and its name, which is empty for the model itself."""
+    """Holds a module of the model and its name, which is empty for the model itself."""
 
     name: str
     module: nn.Module
@@ -62,7 +62,7 @@ class Layer(NamedTuple):
 
 
 def layer_of(probe: Probe, layer: str | nn.Module | None) -> Layer:
-    """The layer that is named or given, or the one that :func:`find_layer` finds, once a model and size of image.
+    """Return the layer that is named or given, or the one that :func:`find_layer` finds, once a model and size of image.
 
     Raises:
         ValueError: if the model has no such layer.
@@ -73,7 +73,7 @@ def layer_of(probe: Probe, layer: str | nn.Module | None) -> Layer:
         found = _FOUND.setdefault(probe.model, {})
         structure = probe.images.shape[1:], tuple((name, type(module)) for name, module in modules.items())
         if structure not in found:
-            with probe.measure_cost():  # which nobody pays: it happens once a model, to whoever comes first
+            with probe.measure_cost():  # charged to nobody: it happens once a model, to the explainer that comes first
                 found[structure] = find_layer(probe.model, probe.images[:1])
         layer = found[structure]
     if isinstance(layer, nn.Module):
@@ -92,7 +92,7 @@ def layer_of(probe: Probe, layer: str | nn.Module | None) -> Layer:
 
 
 def layer_activation(probe: Probe, layer: str | nn.Module | None) -> Tensor:
-    """Activation ``(B, K, *T)`` of a layer, without gradients; one forward a batch, whoever asks.
+    """Return the activation ``(B, K, *T)`` of a layer, without gradients; all who ask share one forward a batch.
 
     Raises:
         ValueError: if the layer gives no feature map, or does not run exactly once.
@@ -112,10 +112,10 @@ def layer_activation(probe: Probe, layer: str | nn.Module | None) -> Tensor:
 
 
 def layer_gradients(probe: Probe, layer: str | nn.Module | None) -> tuple[Tensor, Tensor]:
-    """Activation ``(B, K, *T)`` of a layer and its gradient ``(N, K, *T)`` of each target's mean logit.
+    """Return the activation ``(B, K, *T)`` of a layer and its gradient ``(N, K, *T)`` of each target's mean logit.
 
-    The graph starts at the layer's output, so the backward passes go no further down than that: one forward of the batch,
-    and one backward for each target of the fullest image, whoever asks.
+    The graph starts at the layer's output, and the backward passes go no further down. It takes one forward of the batch
+    and one backward for each target of the fullest image, which all who ask share.
 
     Raises:
         ValueError: if the layer gives no feature map, does not run exactly once, or the logits do not depend on it.
@@ -144,7 +144,7 @@ def hook(module: nn.Module, function: Callable[[nn.Module, Any, Any], Tensor | N
 
 
 def find_layer(model: nn.Module, images: Tensor) -> str:
-    """Name the last module that runs at the lowest resolution of at least 7 cells along each axis.
+    """Name the last module that runs at the lowest resolution of at least 7 places along each axis.
 
     In an encoder-decoder this is where the most context has been gathered at a resolution that still tells places apart.
     Layers with as many channels as there are classes are left out: logits hardly leave the target's own region. A network
@@ -169,16 +169,16 @@ def find_layer(model: nn.Module, images: Tensor) -> str:
 
 
 def candidates(model: nn.Module, images: Tensor) -> list[str]:
-    """Names of the modules that give feature maps on which the logits depend, in the order in which they finish."""
+    """List the modules that give feature maps on which the logits depend, in the order in which they finish."""
     return list(_feature_maps(model, images)[0])
 
 
 def read(output: Any, images: Sequence[int]) -> Reading | None:
-    """How a module's output is read as a feature map of images of the shape ``(B, channels, *S)``; None where it is none.
+    """Tell how a module's output is read as a feature map of images ``(B, channels, *S)``; None where it is none.
 
-    Channels come first wherever that is possible; they come last where only then the sizes are in the image's
-    proportions. Tokens of images of two or more dimensions are laid out in its proportions, the odd ones in front left
-    out.
+    Channels come first wherever that is possible. They come last where only then the sizes are in the image's
+    proportions. Tokens of images of two or more dimensions are laid out in its proportions; the extra ones in front are
+    left out.
 
     Example:
         >>> images = 2, 3, 64, 96
@@ -200,7 +200,7 @@ def read(output: Any, images: Sequence[int]) -> Reading | None:
 
 
 def _in_proportion(grid: Sequence[int], size: Sequence[int]) -> bool:
-    """Whether one stride explains the sizes along all axes, give or take a cell for padding."""
+    """Tell whether one stride explains the sizes along all axes, give or take one place for padding."""
     least = max(s / (t + 1) for t, s in zip(grid, size, strict=True))
     most = min(s / (t - 1) if t > 1 else float("inf") for t, s in zip(grid, size, strict=True))
     return least < most
@@ -216,8 +216,8 @@ def _token_grid(tokens: int, size: tuple[int, ...]) -> Reading | None:
 
 
 def _start_at(probe: Probe, where: Layer, images: Tensor) -> tuple[Tensor, Reading, Tensor]:
-    """A layer's output, where the graph starts if gradients are on, how it is read, and the logits ``(B, C, *S)``."""
-    kept: list[tuple[Tensor, Reading]] = []
+    """Return a layer's output, where the graph starts if gradients are on, how it is read, and logits ``(B, C, *S)``."""
+    runs: list[tuple[Tensor, Reading]] = []
     wrong: list[str] = []
 
     def start_here(_: nn.Module, __: Any, output: Any) -> Tensor | None:
@@ -226,7 +226,7 @@ def _start_at(probe: Probe, where: Layer, images: Tensor) -> tuple[Tensor, Readi
             wrong.append(f"a tensor {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}")
             return None
         start = output.detach().requires_grad_(torch.is_grad_enabled())
-        kept.append((start, reading))
+        runs.append((start, reading))
         copy: Tensor = start.clone()
         return copy  # may be changed in place by a ReLU that follows
 
@@ -237,9 +237,9 @@ def _start_at(probe: Probe, where: Layer, images: Tensor) -> tuple[Tensor, Readi
             f"{where} gives no feature map (B, K, *T) and no tokens (B, L, K), but {wrong[0]}; choose one of: "
             f"{_choice(probe)}."
         )
-    if len(kept) != 1:
-        raise ValueError(f"{where} ran {len(kept)} times in one forward pass; choose one that runs once.")
-    return *kept[0], logits
+    if len(runs) != 1:
+        raise ValueError(f"{where} ran {len(runs)} times in one forward pass; choose one that runs once.")
+    return *runs[0], logits
 
 
 def _choice(probe: Probe) -> str:
@@ -248,7 +248,7 @@ def _choice(probe: Probe) -> str:
 
 @torch.enable_grad()
 def _feature_maps(model: nn.Module, images: Tensor) -> tuple[dict[str, tuple[int, ...]], int]:
-    """Shapes ``(K, *T)`` of those modules' outputs by name, and the number of the model's classes."""
+    """Return the shapes ``(K, *T)`` of the modules' feature maps by name, and the number of the model's classes."""
     outputs: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
     handles = []
     for name, module in model.named_modules():

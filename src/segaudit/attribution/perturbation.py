@@ -1,4 +1,4 @@
-"""Explainers that change the image and watch the score."""
+"""Explains by changing the image and watching the confidence."""
 
 from math import prod
 
@@ -9,26 +9,35 @@ from segaudit import randomness
 from segaudit.attribution.base import Explainer
 from segaudit.forwards import Probe
 
+__all__ = ["RISE", "Occlusion", "RegionEffects"]
+
 
 class RegionEffects(Explainer):
-    """How far the score falls when a pixel's region is filled, relative to S(x): the mean over several scales.
+    """Measure how far the confidence falls when the segment at a pixel is filled, averaged over several partitions.
 
-    Signed: a region whose removal raises the score is negative. One sweep serves all targets of an image. Regions, their
-    scales and the fill are the audit's :class:`~segaudit.intervention.Intervention`.
+    Relative to S(x), and signed: a segment whose removal raises the confidence is negative. One sweep serves all targets of
+    an image. The partitions and the fill are those of the audit's :class:`~segaudit.intervention.Intervention`.
+
+    When to use:
+        As the reference of this framework: it intervenes and does not infer. One sweep serves all classes of an image. The
+        map is as coarse as its segments.
     """
 
     cost = "R·F"
 
     def attribute(self, probe: Probe) -> Tensor:
-        """As many forwards an image as there are regions, over all scales."""
+        """Take as many forwards an image as there are segments, over all partitions."""
         return probe.effect_map()
 
 
 class Occlusion(Explainer):
-    """How far the score falls when a window is filled, relative to S(x) (Zeiler, Fergus 2014).
+    """Measure how far the confidence falls when a window is filled, relative to S(x) (Zeiler, Fergus 2014).
 
-    Each pixel gets the mean over the windows that cover it. Signed: a window whose removal raises the score is negative.
-    The last window of each axis ends at the border. NaN where S(x) is too low for a relative change.
+    Each pixel gets the mean over the windows that cover it. Signed: a window whose removal raises the confidence is
+    negative. The last window of each axis ends at the border. NaN where S(x) is too low for a relative change.
+
+    When to use:
+        For a plain causal check at one scale. It misses evidence that the image holds twice.
 
     Args:
         window: side of the window in pixels, the same along each axis; cut to the image where that is smaller.
@@ -45,7 +54,7 @@ class Occlusion(Explainer):
         self.stride = stride
 
     def attribute(self, probe: Probe) -> Tensor:
-        """As many forwards an image as there are windows."""
+        """Take as many forwards an image as there are windows."""
         images = probe.images
         inside = [self._windows(side, images.device) for side in images.shape[2:]]
         counts = [len(windows) for windows in inside]
@@ -63,7 +72,7 @@ class Occlusion(Explainer):
         return maps
 
     def _windows(self, side: int, device: torch.device) -> Tensor:
-        """Which pixels of an axis each window covers, ``(windows, side)`` bool."""
+        """Mark the pixels of an axis that each window covers, ``(windows, side)`` bool."""
         width = min(self.window, side)
         last = side - width
         starts = torch.tensor(sorted({*range(0, last, self.stride), last}), device=device)[:, None]
@@ -72,18 +81,21 @@ class Occlusion(Explainer):
 
 
 class RISE(Explainer):
-    """How much higher the score is where a pixel is shown than on average, relative to S(x) (Petsiuk, Das, Saenko 2018).
+    """Compare the confidence where random masks show a pixel with its average, relative to S(x) (Petsiuk et al. 2018).
 
-    Equation 6 with each pixel's own share of masks as the denominator: the mean score over random masks, weighed by how
-    far they show the pixel. Our reading subtracts the mean score over all masks, the same number everywhere: the order of
-    the pixels is the paper's, and 0 means that showing the pixel changes nothing. Masks are coarse random grids, enlarged
-    and shifted; what they hide is filled softly. NaN where S(x) is too low for a relative change.
+    Petsiuk, Das, Saenko 2018, equation 6 with each pixel's own share of masks as the denominator: the mean confidence over
+    random masks, weighed by how far they show the pixel. Our reading subtracts the mean over all masks, the same number
+    everywhere. The order of the pixels is the paper's, and 0 means that showing the pixel changes nothing. Masks are coarse
+    random grids, enlarged and shifted, and pixels are filled in proportion. NaN where S(x) is too low for a relative change.
+
+    When to use:
+        For black boxes. Maps are smooth, and noisy below some thousand masks.
 
     Args:
         masks: random masks an image; the paper takes 4000 and more.
         cells: cells of the coarse grid along each axis, at most one a pixel.
         share: probability that a cell is shown, in (0, 1).
-        seed: another seed, other masks; one image always gets the same.
+        seed: of the masks. One image always gets the same.
 
     """
 
@@ -102,7 +114,7 @@ class RISE(Explainer):
         self.seed = seed
 
     def attribute(self, probe: Probe) -> Tensor:
-        """As many forwards an image as there are masks."""
+        """Take as many forwards an image as there are masks."""
         images, targets = probe.images, probe.targets
         size, batch = images.shape[2:], len(images)
         keys = randomness.image_keys(images, self.seed)
@@ -117,8 +129,8 @@ class RISE(Explainer):
 
         wanted = torch.ones(batch, self.masks, dtype=torch.bool, device=images.device)
         # Double precision until the mean is gone: its rounding would lift or lower the whole map.
-        scores = probe.sweep(wanted, lambda image, mask: 1 - shown(image, mask)).double() / probe.reference[:, None]
-        above = (scores - scores.mean(dim=1, keepdim=True)).float()
+        levels = probe.sweep(wanted, lambda image, mask: 1 - shown(image, mask)).double() / probe.reference[:, None]
+        above = (levels - levels.mean(dim=1, keepdim=True)).float()
         # A row an image and position, so that one product with an image's masks serves all its targets.
         weights = above.new_zeros(batch, int(targets.position.max()) + 1, self.masks)
         weights[targets.image_index, targets.position] = above
@@ -130,8 +142,8 @@ class RISE(Explainer):
             image = rows.expand(-1, len(chosen))
             masks = shown(image.flatten(), chosen.repeat(batch)).view(*image.shape, -1).to(weights)
             part = weights[:, :, chosen] @ masks, masks.sum(dim=1, keepdim=True)
-            for kept, more in zip((total, showing), part, strict=True):
-                kept.add_(more)
+            for sums, more in zip((total, showing), part, strict=True):
+                sums.add_(more)
 
         probe.run(self.masks, add, weight=batch)
         # A pixel that no mask shows gets 0.
@@ -140,7 +152,7 @@ class RISE(Explainer):
 
 
 def _enlarge(grids: Tensor, shifts: Tensor, size: list[int]) -> Tensor:
-    """Grids ``(M, *cells)`` enlarged linearly to one cell more than the image ``size`` and cropped: ``(M, *size)``.
+    """Enlarge grids ``(M, *cells)`` linearly to one cell more than the image ``size`` and crop them: ``(M, *size)``.
 
     Args:
         grids: values of the cells.

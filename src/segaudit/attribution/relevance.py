@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation: a target's logit, handed down layer by layer until it lies on the pixels."""
+"""Hands a target's logit down layer by layer until it lies on the pixels: layer-wise relevance propagation."""
 
 from collections import Counter
 from typing import Any
@@ -12,29 +12,35 @@ from segaudit.attribution.context import restored
 from segaudit.attribution.gradient import target_gradients
 from segaudit.forwards import Probe
 
+__all__ = ["LRP"]
+
 _LAYER = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 #: Without a rule even where they have no parameters: any normalisation that is not merged.
 _NO_RULE = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
-#: What keeps the shares of a sum near 0 finite.
+#: Keeps the shares of a sum near 0 finite.
 _STABILISER = 1e-6
 #: Share of the relevance that may be lost or made on its way before a map is refused.
 _MOST_CHANGED = 0.05
 
 
 class LRP(Explainer):
-    """Layer-wise relevance propagation (Bach et al. 2015) by the rules of zennit, in our reading for dense targets.
+    """Propagate the logit's relevance down to the pixels (LRP; Bach et al. 2015) by the rules of zennit.
 
-    The mean logit is a sum over the features that enter the network's last layer: each term is the relevance that its
-    feature starts with. Below, convolutions hand it on by the z⁺ rule (Montavon et al. 2017, equation 9), linear layers and
-    convolutions without an activation after them by the ε rule, average pooling by each cell's share, the first layer
-    evenly (the flat rule, Lapuschkin et al. 2019); batch norm is merged into the layer before it. Where two features are
-    added, as in residual blocks and feature pyramids, each gets its share of the sum; concatenation and interpolation keep
-    relevance by their gradients. Under z⁺ biases get none, so that a map's sum is the target's mean logit without the last
-    layer's bias.
+    Our reading for dense targets: the mean logit is a sum over the features that enter the network's last layer, and each
+    term is the relevance that its feature starts with. Convolutions hand it on by the z⁺ rule (Montavon et al. 2017,
+    equation 9). Linear layers and convolutions without an activation after them use the ε rule. Average pooling hands it on
+    by each place's share, the first layer evenly (the flat rule, Lapuschkin et al. 2019). Batch norm is merged into the
+    layer before it. Where two features are added, as in residual blocks and feature pyramids, each gets its share of the
+    sum. Concatenation and interpolation keep relevance by their gradients. Under z⁺ biases get none, so that a map's sum is
+    the target's mean logit without the last layer's bias.
 
-    Signed. That sum is checked: where the rules do not cover a network (attention, gates, functional activations other
-    than ReLU), relevance is made or lost, and the map is refused.
+    Signed. That sum is checked. Where the rules do not cover a network (attention, gates, functional activations other
+    than ReLU), relevance is made or lost, and the explainer raises.
+
+    When to use:
+        For maps that conserve the logit through ResNet-like U-Nets and DeepLabs. It raises for networks where that does not
+        hold: MobileNet, EfficientNet, transformers.
 
     Raises:
         ImportError: if zennit is not installed.
@@ -51,24 +57,24 @@ class LRP(Explainer):
             raise ImportError("zennit is not installed: run pip install 'segaudit[lrp]'.") from error
 
     def attribute(self, probe: Probe) -> Tensor:
-        """One image finds the layers; then one forward and, a target of the fullest image, one backward by the rules."""
+        """Find the layers on one image; then take one forward and one backward for each target of the fullest image."""
         from zennit.canonizers import NamedMergeBatchNorm
         from zennit.core import Composite
 
         rules, merges, head = _plan(probe)
         composite = Composite(lambda _, name, __: rules.get(name), [NamedMergeBatchNorm(merges)])
         images = probe.images.clone().requires_grad_(True)
-        kept: list[Tensor] = []
+        head_inputs: list[Tensor] = []  # as it comes from below, and where the graph above starts
 
         def start_here(_: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-            kept.extend([inputs[0], inputs[0].detach().clone().requires_grad_(True)])
-            return kept[1].clone()
+            head_inputs.extend([inputs[0], inputs[0].detach().clone().requires_grad_(True)])
+            return head_inputs[1].clone()
 
         with restored(probe.model), composite.context(probe.model):
             probe.model.get_submodule(head).register_forward_pre_hook(start_here)
             with _SharedSums():
                 logits = probe.forward(images)
-            below, above = kept
+            below, above = head_inputs
             start = target_gradients(logits, above, probe.targets) * above.detach()[probe.targets.image_index]
             relevance = _hand_down(below, images, start, probe)
         _check(start.flatten(1), relevance.flatten(1))
@@ -76,7 +82,7 @@ class LRP(Explainer):
 
 
 def _hand_down(features: Tensor, images: Tensor, start: Tensor, probe: Probe) -> Tensor:
-    """Relevance ``(N, channels, *S)`` of the images' pixels, for relevance ``(N, K, *T)`` of the features to start with."""
+    """Return the relevance ``(N, channels, *S)`` of the pixels, from that of the features to start with, ``(N, K, *T)``."""
     relevance = images.new_empty(len(probe.targets), *images.shape[1:])
     for chosen in probe.targets.rounds():
         rows = probe.targets.image_index[chosen]
@@ -88,7 +94,7 @@ def _hand_down(features: Tensor, images: Tensor, start: Tensor, probe: Probe) ->
 
 
 def _check(start: Tensor, relevance: Tensor) -> None:
-    """Refuse maps ``(N, P)`` whose sums are not those of the relevance ``(N, Q)`` that they come from."""
+    """Raise for maps ``(N, P)`` whose sums are not those of the relevance ``(N, Q)`` that they come from."""
     changed = (relevance.sum(dim=1) - start.sum(dim=1)).abs() / start.abs().sum(dim=1).clamp_min(_STABILISER)
     if not bool((changed <= _MOST_CHANGED).all()):
         raise ValueError(
@@ -99,7 +105,7 @@ def _check(start: Tensor, relevance: Tensor) -> None:
 
 
 def _plan(probe: Probe) -> tuple[dict[str, Any], list[tuple[list[str], str]], str]:
-    """The rule of each module by name, the layers and the batch norms to merge into them, and the name of the last layer."""
+    """Return each module's rule by name, the layers and the batch norms to merge into them, and the last layer's name."""
     from zennit.rules import Epsilon, Flat, Norm, Pass, ZPlus
     from zennit.types import Activation, AvgPool
 
@@ -171,7 +177,7 @@ def _runs(probe: Probe) -> tuple[list[Run], nn.Module]:
 
 
 class _SharedSums(TorchFunctionMode):
-    """Sums of two features, which share what comes back by what each gave."""
+    """Lets two features that are added share the relevance that comes back by what each gave."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
@@ -181,7 +187,7 @@ class _SharedSums(TorchFunctionMode):
 
 
 class _Sum(torch.autograd.Function):
-    """a + b, and for the relevance R of the sum a·R / (a + b) and b·R / (a + b)."""
+    """Adds a and b; for the relevance R of the sum, gives a·R / (a + b) and b·R / (a + b)."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, in_place: bool) -> Tensor:

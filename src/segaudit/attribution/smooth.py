@@ -1,4 +1,4 @@
-"""Explainers that look at another one's maps of noisy copies of the image."""
+"""Explains by another explainer's maps of noisy copies of the image."""
 
 import torch
 from torch import Tensor
@@ -9,15 +9,20 @@ from segaudit.attribution.gradient import Saliency
 from segaudit.forwards import Probe
 from segaudit.intervention.perturbation import add_noise
 
+__all__ = ["SmoothGrad", "VarGrad"]
+
 
 class SmoothGrad(Explainer):
-    """Mean of another explainer's maps over noisy copies of the image (Smilkov et al. 2017).
+    """Average another explainer's maps over noisy copies of the image (Smilkov et al. 2017).
 
-    Signed where the source is, and in its units.
+    Signed where those maps are, and in their units.
+
+    When to use:
+        Where saliency is too noisy to read or too unstable to compare.
 
     Args:
-        source: the explainer whose maps are averaged; saliency unless told.
-        draws: noisy copies; each costs what the source costs.
+        source: the explainer whose maps are averaged. Defaults to saliency.
+        draws: noisy copies; each costs one run of ``source``.
         level: standard deviation of the noise over the image's.
 
     """
@@ -35,11 +40,11 @@ class SmoothGrad(Explainer):
         self.level = level
 
     def attribute(self, probe: Probe) -> Tensor:
-        """The cost of the source, ``draws`` times over."""
+        """Run ``source`` as often as there are draws."""
         return self._maps(probe).mean(dim=0)
 
     def _maps(self, probe: Probe) -> Tensor:
-        """The source's maps ``(draws, N, *S)`` of the noisy images."""
+        """Return the maps ``(draws, N, *S)`` of the noisy images."""
         images = probe.images
         keys = randomness.image_keys(images)
         noisy = (add_noise(images, self.level, randomness.combine(keys, draw)) for draw in range(self.draws))
@@ -47,13 +52,16 @@ class SmoothGrad(Explainer):
 
 
 class VarGrad(SmoothGrad):
-    """Variance of another explainer's maps over noisy copies of the image (Adebayo et al. 2018).
+    """Compute the variance of another explainer's maps over noisy copies of the image (Adebayo et al. 2018).
 
-    In the source's units squared: where the map is large and unsteady, never negative.
+    In the units of those maps, squared; never negative. It is high where the maps are large and unsteady.
+
+    When to use:
+        To see where gradients are unsteady. It is weak as an explanation of its own.
 
     Args:
-        source: the explainer whose maps vary; saliency unless told.
-        draws: noisy copies, at least two; each costs what the source costs.
+        source: the explainer whose maps vary. Defaults to saliency.
+        draws: noisy copies, at least two; each costs one run of ``source``.
         level: standard deviation of the noise over the image's.
 
     """
@@ -61,5 +69,5 @@ class VarGrad(SmoothGrad):
     _fewest = 2
 
     def attribute(self, probe: Probe) -> Tensor:
-        """The cost of the source, ``draws`` times over."""
+        """Run ``source`` as often as there are draws."""
         return self._maps(probe).var(dim=0, correction=0)

@@ -1,4 +1,4 @@
-"""Explainers that fit a linear model of which regions are shown to the scores."""
+"""Explains by linear models of how the confidence depends on which segments are shown."""
 
 from abc import abstractmethod
 
@@ -9,12 +9,17 @@ from segaudit import randomness
 from segaudit.attribution.base import Explainer
 from segaudit.forwards import Probe
 
+__all__ = ["LIME", "KernelSHAP"]
+
 #: Eigenvalues below this share of the largest are directions that no coalition tells apart.
 _FLAT = 1e-10
 
 
 class _Surrogate(Explainer):
-    """A linear model of the score for each target and partition; a pixel gets its region's coefficient over S(x)."""
+    """Fits a linear model of the confidence for each target and partition.
+
+    A pixel gets its segment's coefficient over S(x).
+    """
 
     cost = "scales·samples·F"
 
@@ -23,21 +28,19 @@ class _Surrogate(Explainer):
         self.seed = seed
 
     def attribute(self, probe: Probe) -> Tensor:
-        """As many forwards an image as there are samples, for each scale."""
+        """Take as many forwards an image as there are samples, for each partition."""
         keys = randomness.image_keys(probe.images, self.seed)
-        maps = [
-            self._of_scale(probe, labels, randomness.combine(keys, scale)) for scale, labels in enumerate(probe.partitions)
-        ]
+        maps = [self._of_partition(probe, labels, randomness.combine(keys, n)) for n, labels in enumerate(probe.partitions)]
         return torch.stack(maps).mean(dim=0)
 
-    def _of_scale(self, probe: Probe, labels: Tensor, keys: Tensor) -> Tensor:
-        """Map ``(N, *S)`` of one partition ``(B, *S)``."""
+    def _of_partition(self, probe: Probe, labels: Tensor, keys: Tensor) -> Tensor:
+        """Return the maps ``(N, *S)`` of one partition ``(B, *S)``."""
         targets, images = probe.targets, probe.images
-        regions, count = _renumbered(labels.flatten(1))
+        segments, count = _renumbered(labels.flatten(1))
         shown, weight = self._draw(keys, count)
 
         def removed(image: Tensor, sample: Tensor) -> Tensor:
-            return ~shown[image, sample].gather(1, regions[image]).view(-1, *images.shape[2:])
+            return ~shown[image, sample].gather(1, segments[image]).view(-1, *images.shape[2:])
 
         rise = probe.sweep(weight > 0, removed).double() - probe.filled_confidence[:, None]
         # A row an image and position, so that one product with an image's coalitions serves all its targets.
@@ -47,27 +50,29 @@ class _Surrogate(Explainer):
         change = rises.new_zeros(rises.shape[:2])
         change[place] = (probe.confidence - probe.filled_confidence).double()
         coefficients = self._fit(shown.double(), weight, count, rises, change)
-        values = (coefficients[place] / probe.reference[:, None]).gather(1, regions[targets.image_index])
+        values = (coefficients[place] / probe.reference[:, None]).gather(1, segments[targets.image_index])
         return values.view(targets.region.shape)
 
     @abstractmethod
     def _draw(self, keys: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-        """Which regions each sample shows, ``(B, samples, P)`` bool, and its weight ``(B, samples)``; 0: not asked for.
+        """Draw the segments that each sample shows, ``(B, samples, P)`` bool, and its weight ``(B, samples)``.
+
+        A sample of weight 0 is not asked for.
 
         Args:
             keys: ``(B,)``, of the images' contents.
-            count: ``(B,)``, how many of the P regions an image has; those that it lacks are never shown.
+            count: ``(B,)``, how many of the P segments an image has; those that it lacks are never shown.
 
         """
 
     @abstractmethod
     def _fit(self, shown: Tensor, weight: Tensor, count: Tensor, rises: Tensor, change: Tensor) -> Tensor:
-        """Coefficients ``(B, T, P)``.
+        """Return the coefficients ``(B, T, P)``.
 
         Args:
             shown: ``(B, samples, P)``, 0 or 1.
             weight: ``(B, samples)``.
-            count: ``(B,)``, how many of the P regions an image has.
+            count: ``(B,)``, how many of the P segments an image has.
             rises: how far S of each sample is above that of the filled image, ``(B, T, samples)``.
             change: how far S(x) is above it, ``(B, T)``.
 
@@ -75,16 +80,20 @@ class _Surrogate(Explainer):
 
 
 class KernelSHAP(_Surrogate):
-    """Shapley values of the regions' shares in the score, relative to S(x) (Lundberg, Lee 2017, theorem 2).
+    """Compute the Shapley values of the segments' shares in the confidence, relative to S(x) (Lundberg, Lee 2017).
 
-    Signed. The values of an image's regions add up to 1 − S(all filled)/S(x), at each scale; the map is the mean over the
-    scales. Coalitions come in pairs that complement each other (Covert, Lee 2021). Where all coalitions of
-    an image's regions fit into ``samples``, each is asked for once and the values are exact. Regions, their scales and
-    the fill are the audit's :class:`~segaudit.intervention.Intervention`. NaN where S(x) is too low for a relative change.
+    Theorem 2 of the paper. Signed. The values of an image's segments add up to 1 − S(all filled)/S(x) in each partition;
+    the map is the mean over the partitions. Coalitions come in pairs that complement each other (Covert, Lee 2021). Where
+    all coalitions of an image's segments fit into ``samples``, each is asked for once and the values are exact. The
+    partitions and the fill are those of the audit's :class:`~segaudit.intervention.Intervention`. NaN where S(x) is too low
+    for a relative change.
+
+    When to use:
+        Where segments stand in for each other: it shares the credit where occlusion gives none. It is the dearest here.
 
     Args:
-        samples: coalitions an image and scale, an even number, at least twice the number of regions.
-        seed: another seed, other coalitions; one image always gets the same.
+        samples: coalitions an image and partition, an even number, at least twice the number of segments.
+        seed: of the coalitions. One image always gets the same.
 
     """
 
@@ -114,14 +123,14 @@ class KernelSHAP(_Surrogate):
         return shown, weight.where(asked, 0.0)
 
     def _pairs(self, keys: Tensor, count: Tensor, most: int) -> Tensor:
-        """Random coalitions ``(B, samples, P)``: sizes drawn by the kernel's mass, then any regions of that number."""
+        """Draw random coalitions ``(B, samples, P)``: sizes by the kernel's mass, then any segments of that number."""
         half = self.samples // 2
         size = torch.arange(1, most + 1, device=keys.device)
         # The kernel's mass at a size: (p − 1) / (s · (p − s)).
         mass = (1 / (size * (count[:, None] - size)).double()).where(size < count[:, None], 0.0).cumsum(dim=1)
         drawn = randomness.uniform(randomness.combine(keys, 1), (half,)).double() * mass[:, -1:]
         chosen = torch.searchsorted(mass, drawn) + 1
-        # Regions come first, so that an image's numbers do not depend on how many regions others have.
+        # Segments come first, so that an image's numbers do not depend on how many segments others have.
         order = randomness.uniform(randomness.combine(keys, 2), (most, half)).mT
         player = torch.arange(most, device=keys.device)
         order = order.masked_fill((player >= count[:, None])[:, None], torch.inf)
@@ -141,18 +150,21 @@ class KernelSHAP(_Surrogate):
 
 
 class LIME(_Surrogate):
-    """Ridge regression of the score on which regions are shown, relative to S(x) (Ribeiro, Singh, Guestrin 2016).
+    """Regress the confidence on which segments are shown, relative to S(x) (LIME; Ribeiro, Singh, Guestrin 2016).
 
-    Signed: how far the score rises when a region is shown. Each region is shown in half of the samples; a sample in which
-    the share d of the regions is removed weighs exp(−d²/width²), equation 2 with our distance. The intercept takes no
-    part in the ridge. The map is the mean over the scales. Regions, their scales and the fill are the audit's
-    :class:`~segaudit.intervention.Intervention`. NaN where S(x) is too low for a relative change.
+    A ridge regression. Signed: how far the confidence rises when a segment is shown. Each segment is shown in half of the
+    samples. A sample in which the share d of the segments is removed weighs exp(−d²/width²), equation 2 with our distance.
+    The intercept takes no part in the ridge. The map is the mean over the partitions. The partitions and the fill are those
+    of the audit's :class:`~segaudit.intervention.Intervention`. NaN where S(x) is too low for a relative change.
+
+    When to use:
+        As KernelSHAP with a local kernel, to compare with published results.
 
     Args:
-        samples: random images an image and scale.
-        width: of the kernel, a share of removed regions.
+        samples: random images an image and partition.
+        width: of the kernel, a share of removed segments.
         ridge: penalty on the squared coefficients, in the weights' units, above 0.
-        seed: another seed, other samples; one image always gets the same.
+        seed: of the samples. One image always gets the same.
 
     """
 
@@ -170,7 +182,7 @@ class LIME(_Surrogate):
     def _draw(self, keys: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
         most = int(count.max())
         present = torch.arange(most, device=keys.device) < count[:, None]
-        # Regions come first, so that an image's numbers do not depend on how many regions others have.
+        # Segments come first, so that an image's numbers do not depend on how many segments others have.
         shown = (randomness.uniform(randomness.combine(keys, 1), (most, self.samples)).mT < 0.5) & present[:, None]
         removed = 1 - shown.sum(dim=2).double() / count[:, None]
         return shown, torch.exp(-((removed / self.width) ** 2))
@@ -186,13 +198,13 @@ class LIME(_Surrogate):
 
 
 def _renumbered(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Labels ``(B, P)`` numbered from 0 without gaps in each image, and how many each image has, ``(B,)``."""
+    """Number labels ``(B, P)`` from 0 without gaps in each image, and count those of each image, ``(B,)``."""
     used = torch.zeros(len(labels), int(labels.max()) + 1, dtype=torch.long, device=labels.device).scatter_(1, labels, 1)
     number = used.cumsum(dim=1)
     return number.gather(1, labels) - 1, number[:, -1]
 
 
 def _kernel(size: Tensor, count: Tensor) -> Tensor:
-    """The Shapley kernel (p − 1) / (C(p, s) · s · (p − s)) of coalitions of s among p regions, 0 < s < p."""
+    """Return the Shapley kernel (p − 1) / (C(p, s) · s · (p − s)) of coalitions of s among p segments, 0 < s < p."""
     ways = torch.lgamma(count + 1) - torch.lgamma(size + 1) - torch.lgamma(count - size + 1)
     return (count - 1) * torch.exp(-ways) / (size * (count - size))

@@ -1,4 +1,4 @@
-"""Explainers x networks x data sets x scores, laid side by side."""
+"""Benchmark: compares explainers over networks, data sets and scores."""
 
 from segaudit.benchmark.benchmark import Benchmark
 from segaudit.benchmark.network import BenchmarkNetwork

@@ -1,4 +1,4 @@
-"""Benchmark: explainers x networks x data sets x scores, in blocks that survive a kill."""
+"""Runs a benchmark of explainers x networks x data sets x scores in blocks, so that it can be killed and resumed."""
 
 import json
 import os
@@ -34,13 +34,13 @@ from segaudit.records.provenance import sample_hash, weights_hash
 from segaudit.report import draw_panels
 from segaudit.report.picture import first_targets
 
-#: What of a configuration says only where and by whom the work is done, not what comes out.
+#: Entries of a configuration that do not change the results.
 _WHERE = ("config", "folder", "accelerator", "devices")
 _PANELS = 4
 
 
 class _Images(NamedTuple):
-    """A data set's images in the order in which they are audited."""
+    """Holds a data set's images in the order in which they are audited."""
 
     dataset: Any
     collate: Callable[[list[Any]], Any]
@@ -49,31 +49,32 @@ class _Images(NamedTuple):
 
 
 class Benchmark:
-    """Audit every network on every data set with every explainer and score, and lay the results side by side.
+    """Audits every network on every data set with every explainer and score, and compares the results.
 
-    A block is ``batch_size`` images of a data set under one network. Blocks do not depend on each other and are written
-    completely or not at all, so that a run that was killed goes on where it was, whatever the number of processes. In
-    the folder, at the end: ``results.parquet`` (long form), ``tables.md``, ``.tex``, ``.csv``, two plots, ``summary.json``
-    and ``report.html``.
+    A block is ``batch_size`` images of a data set under one network. Blocks do not depend on each other, and each is written
+    completely or not at all. A run that was killed therefore resumes where it stopped, with any number of processes. At the
+    end the folder holds ``results.parquet`` (long form), ``tables.md``, ``.tex``, ``.csv``, plots, ``summary.json`` and
+    ``report.html``.
 
     Args:
-        networks: by name.
+        networks: networks by name.
         data: data modules by name.
-        explainers: by name, or a list of explainers or of their short names.
-        metrics: metrics or their short names.
-        selector: which targets an image gives.
-        intervention: how pixels are removed.
-        perturbations: changes of the input for stability; noise and brightness unless told.
-        split: of the data sets.
-        max_images: how many images of each data set, drawn once with ``seed``.
-        batch_size: images that are explained at once.
-        seed: of the draw of images, of training, and of weights that are drawn.
-        folder: of everything the benchmark writes.
+        explainers: explainers by name, or a list of explainers or of their short names. Defaults to those of
+            :class:`segaudit.Auditor`.
+        metrics: metrics or their short names. Defaults to those of :class:`segaudit.Auditor`.
+        selector: chooses the targets of an image.
+        intervention: sets how pixels are removed.
+        perturbations: changes of the input for stability. Defaults to noise and brightness.
+        split: split of the data sets.
+        max_images: number of images of each data set, drawn once with ``seed``.
+        batch_size: number of images that are explained at once.
+        seed: seed of the choice of images, of training, and of random weights.
+        folder: folder for everything that the benchmark writes.
         accelerator: as for Lightning's Trainer.
-        devices: processes that share the blocks.
+        devices: number of processes that share the blocks.
 
     Raises:
-        ValueError: if there is nothing to audit, or a number makes no sense.
+        ValueError: if there is nothing to audit, or a number is out of its range.
 
     """
 
@@ -114,18 +115,18 @@ class Benchmark:
         self.folder, self.accelerator, self.devices = Path(folder), accelerator, devices
 
     def run(self, config: dict[str, Any] | None = None) -> None:
-        """Do what is not done yet, then write the results.
+        """Audit the blocks that are missing, then write the results.
 
         Args:
-            config: what the benchmark was made from. A folder that holds blocks of another is refused; without one, that is
-                not checked.
+            config: configuration of the benchmark. If the folder holds blocks of another one, ``run`` raises. Without a
+                configuration, this is not checked.
 
         Raises:
             ValueError: if the folder holds blocks of another configuration or of other weights.
 
         """
         first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
-        if first:  # the other processes wait at launch, so that nobody reads weights that are being written
+        if first:  # the other processes wait at launch, so that none reads half-written weights
             self._agree(config or {})
             self._prepare()
         fabric = self._fabric()
@@ -138,13 +139,13 @@ class Benchmark:
             for network in self.networks
             for start in range(0, len(images.order), self.batch_size)
         ]
-        # What fails for a network, a layer that it has not, say, fails at its first block: these come first.
+        # An error in a network's settings, such as a missing layer, shows at its first block. First blocks come first.
         blocks.sort(key=lambda block: block[2] > 0)
         todo = [block for block in blocks if not self.block(*block).exists()]
         mine = todo[fabric.global_rank :: fabric.world_size]
         bar = tqdm(total=len(mine), desc="Benchmark", unit="block", disable=fabric.global_rank > 0)
         if len(todo) < len(blocks) and fabric.global_rank == 0:
-            print(f"{len(blocks) - len(todo)} of {len(blocks)} blocks are done already.")
+            print(f"{len(blocks) - len(todo)} of {len(blocks)} blocks were done before.")
         with bar:
             model, loaded = None, None
             for data, network, start in mine:
@@ -162,15 +163,15 @@ class Benchmark:
         fabric.barrier()
 
     def block(self, data: str, network: str, start: int) -> Path:
-        """Return the path of the block that begins with the image ``start``."""
-        old = self.folder / "cells"  # of a benchmark that round 1 began
+        """Return the path of a block; ``start`` is the number of its first image."""
+        old = self.folder / "cells"  # a benchmark that an older version began
         return (old if old.is_dir() else self.folder / "blocks") / data / network / f"{start:05d}.parquet"
 
     def _weights(self, data: str, network: str) -> Path:
         return self.folder / "networks" / f"{data}_{network}.pt"
 
     def _agree(self, config: dict[str, Any]) -> None:
-        """Refuse a folder that holds other work."""
+        """Raise if the folder holds blocks of another configuration."""
         ours = {name: value for name, value in config.items() if name not in _WHERE}
         path = self.folder / "benchmark.yaml"
         if path.exists():
@@ -193,7 +194,7 @@ class Benchmark:
                     print(f"{name} was trained on {data} for {entry.epochs} epochs in {seconds:.0f} s.", flush=True)
 
     def _fabric(self) -> Fabric:
-        # A process that waits for another's last block, or for the training of the first, is not stuck.
+        # A process may wait for another's last block, or for the training of the first, for hours.
         strategy: Any = DDPStrategy(timeout=timedelta(hours=24)) if self.devices > 1 else "auto"
         return Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy)
 
@@ -214,7 +215,7 @@ class Benchmark:
         rows = images.order[start : start + self.batch_size]
         with isolate_rng():
             sample = unpack(images.collate([images.dataset[i] for i in rows]))
-            on_device = [None if one is None else one.to(device) for one in (sample.images, sample.masks, sample.cues)]
+            on_device = [None if part is None else part.to(device) for part in (sample.images, sample.masks, sample.cues)]
             x, masks, cues = on_device
             assert x is not None
             ids = [str(i) for i in (rows if sample.ids is None else sample.ids)]
@@ -229,7 +230,7 @@ class Benchmark:
 
 
 def _differs(theirs: Any, ours: Any, name: str = "") -> str:
-    """The dotted name of the first thing in which two configurations differ; empty where none does."""
+    """Return the dotted name of the first entry in which two configurations differ; empty where none does."""
     ours = json.loads(json.dumps(ours, default=str))
     theirs = json.loads(json.dumps(theirs, default=str))
     if isinstance(theirs, dict) and isinstance(ours, dict):

@@ -1,4 +1,4 @@
-"""The networks of a benchmark, and where their weights come from."""
+"""Prepares the networks of a benchmark: loads or trains their weights."""
 
 import time
 from copy import deepcopy
@@ -18,14 +18,14 @@ from segaudit.training.weights import load_weights
 
 @dataclass
 class BenchmarkNetwork:
-    """A network under audit: with the weights it was built with, those of a checkpoint, or trained now.
+    """Holds a network to audit. Its weights are those it was built with, those of a checkpoint, or trained first.
 
     Attributes:
         network: maps images to logits.
-        checkpoint: a file with its weights, read with ``weights_only=True``.
-        epochs: how long it is trained on each data set's training split; 0 leaves the weights alone.
-        learning_rate: of AdamW; falls along a cosine.
-        loss: as :class:`~segaudit.training.task.SegmentationTask` takes it; cross entropy unless told.
+        checkpoint: file with its weights, read with ``weights_only=True``.
+        epochs: epochs of training on each data set's training split; 0 leaves the weights alone.
+        learning_rate: learning rate of AdamW at the start; it falls along a cosine.
+        loss: loss of :class:`~segaudit.training.task.SegmentationTask`. Defaults to cross entropy.
 
     """
 
@@ -36,24 +36,24 @@ class BenchmarkNetwork:
     loss: nn.Module | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
+        """Check that the settings do not contradict each other."""
         if self.checkpoint is not None and self.epochs:
-            raise ValueError("a network of a benchmark has either a checkpoint or epochs to be trained, not both.")
+            raise ValueError("a network of a benchmark takes either a checkpoint or epochs of training, not both.")
         if self.epochs < 0 or self.learning_rate <= 0:
             raise ValueError(f"epochs must be 0 or more and learning_rate above 0, got {self.epochs}, {self.learning_rate}.")
 
 
 def prepare(entry: BenchmarkNetwork, data: LightningDataModule, path: Path, seed: int) -> float:
-    """Write the weights that are to be audited to ``path``; nothing happens where they lie there already.
+    """Write the weights to audit to ``path``, unless the file is there.
 
     Args:
         entry: the network.
-        data: what it is trained on, if it is.
-        path: of the weights.
-        seed: of training.
+        data: data for training.
+        path: path of the weights.
+        seed: seed of training.
 
     Returns:
-        How many seconds it took.
+        Seconds taken; 0 if the file was there.
 
     """
     if path.exists():
@@ -63,10 +63,8 @@ def prepare(entry: BenchmarkNetwork, data: LightningDataModule, path: Path, seed
         load_weights(network, entry.checkpoint)
     if entry.epochs:
         _train(network, entry, data, seed)
-    with (
-        atomic_write(path) as draft,
-        open(draft, "wb") as file,
-    ):  # a name would be written into the file, and change its hash
+    # torch.save would write a file's name into the file, and change its hash: it gets an open file.
+    with atomic_write(path) as draft, open(draft, "wb") as file:
         torch.save({name: value.contiguous() for name, value in network.state_dict().items()}, file)
     return time.perf_counter() - started
 

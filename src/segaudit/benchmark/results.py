@@ -1,4 +1,4 @@
-"""Writes what the blocks of a benchmark come to: files for people and for programs."""
+"""Writes the results of a benchmark from its blocks, for people and for programs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,17 +27,17 @@ def write_results(
     class_names: Mapping[str, Sequence[str]],
     weights: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Write ``results.parquet``, ``summary.json``, the tables and the plots.
+    """Write ``results.parquet``, ``summary.json``, the tables, the plots and the report.
 
     Args:
-        folder: of all files.
-        blocks: by data set and network, in the order of the images.
-        auditor: that made them.
-        class_names: by data set.
+        folder: folder of all files.
+        blocks: blocks by data set and network, in the order of the images.
+        auditor: the auditor that made the blocks.
+        class_names: class names by data set.
         weights: hash of each network's weights.
 
     Returns:
-        What is in ``summary.json``.
+        The content of ``summary.json``.
 
     """
     controls = [name for name, explainer in auditor.explainers.items() if explainer.control]

@@ -1,4 +1,4 @@
-"""Data: Lightning datamodules whose batches hold `image`, `mask` and `id`."""
+"""Data: Lightning datamodules whose batches have the keys `image`, `mask` and `id`."""
 
 from segaudit.data.datamodule import SegmentationDataModule
 from segaudit.data.error import DataError

@@ -1,4 +1,4 @@
-"""SegmentationDataModule: what every datamodule here shares."""
+"""SegmentationDataModule: the base class of all datamodules here."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,19 +17,19 @@ Item = dict[str, Any]
 
 
 class SegmentationDataModule(LightningDataModule, ABC):
-    """Loaders whose batches are `{"image": (B, C, H, W) float, "mask": (B, H, W) int64, "id": list[str]}`.
+    """Makes loaders whose batches are `{"image": (B, C, H, W) float, "mask": (B, H, W) int64, "id": list[str]}`.
 
-    In a mask, 255 means "ignore". A subclass says what its splits hold (`dataset`) and what its classes are called.
-    Predicting uses the test split.
+    In a mask, 255 means "ignore". A subclass defines its splits (`dataset`) and its class names. Prediction uses the test
+    split.
 
     Args:
         batch_size: Images per batch (per process).
         num_workers: Processes that load data; 0 loads in the main process.
-        image_size: (height, width) to which every image is resized; None keeps the sizes as they are.
+        image_size: (height, width) to which every image is resized; None does not resize.
         train_transforms: Albumentations transforms for training images, between resizing and normalisation. A
-            transform that pads should say `fill_mask: 255`, else the padding counts as class 0.
-        mean: Per-channel mean for the normalisation, on the scale 0..1; ImageNet's by default.
-        std: Per-channel standard deviation, likewise.
+            transform that pads needs `fill_mask: 255`, or else the padding counts as class 0.
+        mean: Mean of each channel for the normalisation, on the scale 0..1. Defaults to ImageNet's.
+        std: Standard deviation of each channel, on the same scale. Defaults to ImageNet's.
         seed: Seed of the training order and of the random transforms.
     """
 
@@ -60,7 +60,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, background included."""
+        """The number of classes, background included."""
         return len(self.class_names)
 
     def pipeline(self, split: Split) -> Pipeline:
@@ -69,19 +69,19 @@ class SegmentationDataModule(LightningDataModule, ABC):
         return Pipeline(self.image_size, transforms, self.mean, self.std, self.seed)
 
     def train_dataloader(self) -> DataLoader[Item]:
-        """Shuffled; a last batch that is not full is dropped unless it is the only one."""
+        """Return the shuffled training loader. It drops the last batch if that is not full, unless it is the only one."""
         return self._loader("train")
 
     def val_dataloader(self) -> DataLoader[Item]:
-        """In order."""
+        """Return the validation loader, in order."""
         return self._loader("val")
 
     def test_dataloader(self) -> DataLoader[Item]:
-        """In order."""
+        """Return the test loader, in order."""
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader[Item]:
-        """The test split, in order."""
+        """Return the loader of the test split, in order."""
         return self._loader("test")
 
     def _loader(self, split: Split) -> DataLoader[Item]:
@@ -91,7 +91,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         sampler = None
         if train:
             sampler = TrainingOrder(dataset, processes, self.trainer.global_rank if self.trainer else 0, self.seed)
-            if self.trainer:  # a run that goes on reads ahead before Lightning says which epoch it is
+            if self.trainer:  # a resumed run reads ahead before Lightning sets the epoch
                 sampler.set_epoch(self.trainer.current_epoch)
         per_process = -(-len(dataset) // processes)  # type: ignore[arg-type]
         return DataLoader(
@@ -103,38 +103,38 @@ class SegmentationDataModule(LightningDataModule, ABC):
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             collate_fn=_collate,
-            generator=torch.Generator().manual_seed(self.seed),  # else iterating draws from the global one
+            generator=torch.Generator().manual_seed(self.seed),  # or else iterating draws from the global one
         )
 
 
 class TrainingOrder(DistributedSampler[Item]):
-    """A new order and new random transforms in each epoch, both a function of the seed and the epoch.
+    """Gives each epoch a new order and new random transforms; both depend on the seed and the epoch alone.
 
-    Lightning says which epoch it is; whoever iterates without saying gets the next one.
+    Lightning sets the epoch. Iterating again without setting it gives the next epoch.
 
     Args:
-        dataset: With a `pipeline`.
-        processes: That share the images.
-        rank: Of this process.
-        seed: Of the order.
+        dataset: Dataset with a `pipeline`.
+        processes: Number of processes that share the images.
+        rank: Rank of this process.
+        seed: Seed of the order.
     """
 
     def __init__(self, dataset: Dataset[Item], processes: int, rank: int, seed: int) -> None:
         super().__init__(dataset, processes, rank, shuffle=True, seed=seed)
-        self._said = True
+        self._epoch_is_set = True
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next."""
+        """Set the epoch that comes next."""
         super().set_epoch(epoch)
         pipeline: Pipeline = self.dataset.pipeline  # type: ignore[attr-defined]
         pipeline.set_epoch(epoch)
-        self._said = True
+        self._epoch_is_set = True
 
     def __iter__(self) -> Iterator[int]:  # type: ignore[override]
-        """Indices of this process."""
-        if not self._said:
+        """Yield the indices of this process."""
+        if not self._epoch_is_set:
             self.set_epoch(self.epoch + 1)
-        self._said = False
+        self._epoch_is_set = False
         return super().__iter__()  # type: ignore[return-value]
 
 

@@ -1,8 +1,8 @@
-"""DataError: one clear sentence about data that can't be used."""
+"""DataError: tells in one sentence why data can't be used."""
 
 
 class DataError(ValueError):
-    """Data that can't be used, in one sentence: which file, what is wrong, what to do.
+    """Tells which file can't be used, what is wrong with it, and what to do, in one sentence.
 
     Args:
         message: The sentence.

@@ -1,4 +1,4 @@
-"""FolderDataModule: your own images and masks in folders."""
+"""FolderDataModule: images and masks in folders."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,10 @@ from segaudit.data.pipeline import IGNORE_INDEX
 
 
 class FolderDataModule(SegmentationDataModule):
-    """Images and masks under `root/{train,val,test}/{images,masks}`, matched by stem.
+    """Loads images and masks under `root/{train,val,test}/{images,masks}`, matched by stem.
 
-    `root/classes.txt` names one class a line; a class's index is the number of its line, from 0. Masks are 8-bit grey
-    or palette PNG (or TIFF) files that hold class indices, 255 = ignore. `test` may be absent until something
-    uses it.
+    `root/classes.txt` has one class name per line; the index of a class is the number of its line, from 0. Masks are 8-bit
+    grey or palette PNG (or TIFF) files of class indices, 255 = ignore. `test` may be missing as long as nothing uses it.
 
     Args:
         root: Folder that holds the splits and classes.txt.
@@ -27,7 +26,7 @@ class FolderDataModule(SegmentationDataModule):
         self.class_names = read_class_names(self.root / "classes.txt")
 
     def dataset(self, split: Split) -> PairDataset:
-        """Pairs of one split."""
+        """Build the dataset of one split."""
         folder = self.root / split
         if not folder.is_dir():
             raise DataError(f"Folder {folder} doesn't exist: create it with the folders images and masks in it.")
@@ -36,7 +35,7 @@ class FolderDataModule(SegmentationDataModule):
 
 
 def read_class_names(file: Path) -> list[str]:
-    """Read one class name a line; blank lines are allowed at the end only, since the line gives the index."""
+    """Read one class name per line. Blank lines may only be at the end, since the line gives the index."""
     if not file.parent.is_dir():
         raise DataError(
             f"Folder {file.parent} doesn't exist: set `root` to the folder that holds train, val and classes.txt."
@@ -52,5 +51,5 @@ def read_class_names(file: Path) -> list[str]:
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"File {file} names {twice!r} twice: give every class a name of its own.")
     if len(names) > IGNORE_INDEX:
-        raise DataError(f"File {file} names {len(names)} classes, but an 8-bit mask has room for {IGNORE_INDEX}.")
+        raise DataError(f"File {file} names {len(names)} classes, but an 8-bit mask can tell {IGNORE_INDEX} apart.")
     return names

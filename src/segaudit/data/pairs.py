@@ -1,4 +1,4 @@
-"""PairDataset: image files and mask files as items, checked as they are read."""
+"""PairDataset: reads pairs of image and mask files and checks them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,12 +21,12 @@ MaskReader = Callable[[Path], NDArray[np.uint8]]
 
 
 class PairDataset(Dataset[Item]):
-    """Items from pairs of files; an item's id is the image file's stem.
+    """Makes items from pairs of files; an item's id is the image file's stem.
 
     Args:
         images: Image files.
         masks: Mask files, in the same order.
-        num_classes: A mask may hold 0..num_classes-1 and 255 for "ignore".
+        num_classes: Number of classes; a mask has the values 0..num_classes-1, and 255 for "ignore".
         pipeline: Turns arrays into tensors.
         read_mask: Reads one mask file.
     """
@@ -122,7 +122,7 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         if file.suffix.lower() not in suffixes:
             raise DataError(f"File {file} is none of {', '.join(suffixes)}: convert it, or take it away.")
         if file.stem in found:
-            raise DataError(f"Files {found[file.stem]} and {file} have the same stem: keep one of them.")
+            raise DataError(f"Files {found[file.stem]} and {file} have the same stem: delete one of them.")
         found[file.stem] = file
     if not found:
         raise DataError(f"Folder {folder} is empty: put files into it ({', '.join(suffixes)}).")

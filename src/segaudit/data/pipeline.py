@@ -1,4 +1,4 @@
-"""Pipeline: from a numpy image and its label maps to the tensors of one item."""
+"""Pipeline: turns a numpy image and its label maps into the tensors of one item."""
 
 import random
 import zlib
@@ -19,11 +19,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Pipeline:
-    """Resize, random transforms, normalisation and conversion to tensors, in this order.
+    """Resizes an image, applies random transforms, normalises it and converts it to a tensor, in this order.
 
-    Label maps follow the geometry of the image and are resized by nearest neighbour. What the random transforms draw is a
-    function of the seed, the epoch and the sample's id alone: no matter in which order or by which worker samples are read,
-    and a run that was killed goes on as it would have.
+    Label maps follow the geometry of the image and are resized by nearest neighbour. The random transforms depend on the
+    seed, the epoch and the sample's id alone. The order of reading and the number of workers do not matter, and a resumed
+    run gets the images that it would have had.
 
     Args:
         image_size: (height, width) to resize to; None keeps the size.
@@ -54,19 +54,19 @@ class Pipeline:
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers see what the main process sets
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the random transforms draw anew."""
+        """Set the epoch, and with it what the random transforms draw."""
         self._epoch.fill_(epoch)
 
     def __call__(self, image: NDArray[np.uint8], sample_id: str, **labels: NDArray[np.uint8]) -> dict[str, Any]:
         """Turn one sample into one item.
 
         Args:
-            image: (H, W, 3), or a volume (D, H, W, 3), whose slices are all transformed alike.
-            sample_id: Goes into the item as `id`; what the random transforms draw depends on it.
+            image: (H, W, 3), or a volume (D, H, W, 3), whose slices are transformed alike.
+            sample_id: Becomes the item's `id`; the random transforms depend on it.
             **labels: `mask` and, for planted data, `cue`, each of the image's size.
         """
         if self._random:
-            # Not Compose.set_random_seed: it hands every transform a generator of its own with the same seed, so that a
+            # Not Compose.set_random_seed: it gives every transform a generator of its own with the same seed, so that a
             # horizontal and a vertical flip always happen together (albumentations 2.0.8). Here all share one generator.
             generator = np.random.default_rng([self.seed, int(self._epoch), zlib.crc32(sample_id.encode())])
             self.compose.set_random_state(generator, random.Random(int(generator.integers(2**63))))
@@ -86,5 +86,5 @@ class Pipeline:
 
 
 def _without_ignore(cue: Tensor) -> Tensor:
-    """A transform may pad masks with `ignore`; a padded pixel holds no cue."""
+    """Set `ignore` to 0: a transform may pad masks with it, and a padded pixel has no cue."""
     return torch.where(cue == IGNORE_INDEX, 0, cue)

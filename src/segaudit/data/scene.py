@@ -1,4 +1,4 @@
-"""One procedural scene, or volume: textured background, objects whose class is their shape, a coloured tag beside each."""
+"""Draws procedural scenes and volumes: textured background, objects whose class is their shape, and coloured tags."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -12,11 +12,11 @@ from scipy.ndimage import gaussian_filter
 SHAPES = ("disc", "square", "triangle")
 TAG_COLOURS = np.array([[0.95, 0.10, 0.10], [0.10, 0.85, 0.10], [0.10, 0.20, 1.00]], dtype=np.float32)
 
-# The sizes, contrasts and colours below were chosen by training: a small U-Net that may cheat reads the tags within a few
-# epochs, one that may not learns the shapes from the same number of scenes. Smaller tags or weaker objects break this.
+# The sizes, contrasts and colours below were chosen by training. A small U-Net that can cheat reads the tags within a few
+# epochs; one that cannot learns the shapes from the same number of scenes. Smaller tags or weaker objects break this.
 
-# The bounding radius of every shape is the triangle's, so that neither an object's place nor its distance from the tag
-# tells which shape it is.
+# Every shape has the triangle's bounding radius, so that neither an object's place nor its distance from the tag gives its
+# shape away.
 TRIANGLE_RADIUS = math.sqrt(4 / (3 * math.sqrt(3)))
 
 Point = tuple[float, float]
@@ -24,17 +24,17 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class PlacedObject:
-    """One object of a scene, in pixels; class 1 is `SHAPES[0]`.
+    """Holds one object of a scene, in pixels; class 1 is `SHAPES[0]`.
 
     Attributes:
-        label: Class that the shape shows, from 1.
-        colour: Class that the tag's colour shows, from 1.
+        label: Class of the shape, from 1.
+        colour: Class of the tag's colour, from 1.
         centre: (x, y) of the shape.
         side: Square root of the shape's area.
         angle: Rotation in radians.
         tag: (left, top) pixel of the tag.
-        slices: Of a volume, the first slice of the shape and the one behind its last; None in a scene.
-        tag_slices: Likewise of the tag.
+        slices: First slice of the shape in a volume, and the one behind its last; None in a scene.
+        tag_slices: The same for the tag.
     """
 
     label: int
@@ -49,13 +49,13 @@ class PlacedObject:
 
 @dataclass
 class Scene:
-    """A drawn scene, or a volume of slices, in which all sizes (H, W) below are (D, H, W).
+    """Holds a drawn scene, or a volume, in which all sizes (H, W) below are (D, H, W).
 
     Attributes:
         image: (H, W, 3) uint8.
-        mask: (H, W) uint8 with the shapes' classes, 0 = background (tags included).
-        cue: (H, W) uint8: pixels of a tag hold the class that its colour names, 0 elsewhere.
-        objects: What was placed where.
+        mask: (H, W) uint8, classes of the shapes; 0 = background (tags included).
+        cue: (H, W) uint8, class of the tag's colour at the pixels of a tag; 0 elsewhere.
+        objects: The objects.
     """
 
     image: NDArray[np.uint8]
@@ -75,12 +75,13 @@ def draw_scene(
     """Draw one scene.
 
     Args:
-        rng: AuditImages of all randomness; equal states give equal scenes.
+        rng: Generator of all randomness; equal states give equal scenes.
         size: Height and width in pixels.
         agreement: Probability that a tag's colour names the class of its object.
-        max_objects: The number of objects is uniform in 1..max_objects (fewer where they don't fit).
-        shift: Tags get the colour of so many classes further on; nothing else of the scene changes.
-        depth: Slices of a volume. Shapes and tags go through as many slices as they are wide, or all if there are fewer.
+        max_objects: Largest number of objects; the number is uniform in 1..max_objects (fewer where they don't fit).
+        shift: Number of classes by which the tags' colours are rotated; nothing else of the scene changes.
+        depth: Slices of a volume. Shapes and tags extend over as many slices as they are wide, or over all if there are
+            fewer.
     """
     placed = _place_objects(rng, size, agreement, max_objects)
     objects = [replace(item, colour=(item.colour - 1 + shift) % len(SHAPES) + 1) for item in placed]
@@ -93,7 +94,7 @@ def draw_scene(
     canvas = _texture(rng, shape)
     for item in objects:
         inside = (_through(item.slices), _inside(item, size))
-        # Only the brightness changes, and by the same law for every class: the texture says "an object", never which.
+        # Only the brightness changes, with one distribution for all classes: the texture shows an object, never its class.
         offset = rng.choice([-1.0, 1.0]) * rng.uniform(0.22, 0.34)
         canvas[inside] += offset
         mask[inside] = item.label
@@ -111,12 +112,12 @@ def draw_scene(
 
 
 def tag_width(size: int) -> int:
-    """Width of a tag in a scene of this size."""
+    """Return the width of a tag in a scene of this size."""
     return max(2, round(0.16 * size))
 
 
 def _texture(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Grey texture: coarse and fine blurred noise around a random mean."""
+    """Draw a grey texture: coarse and fine blurred noise around a random mean."""
     canvas = np.full(shape, rng.uniform(0.4, 0.6), dtype=np.float32)
     for sigma, amplitude in ((shape[-1] / 10, 0.045), (shape[-1] / 50, 0.045)):
         noise: Any = rng.normal(size=shape).astype(np.float32)
@@ -126,7 +127,7 @@ def _texture(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.flo
 
 
 def _extrude(rng: np.random.Generator, item: PlacedObject, size: int, depth: int) -> PlacedObject:
-    """Give an object and its tag a random run of slices, the tag's within the object's where it fits."""
+    """Give an object and its tag random slices, the tag's within the object's where they fit."""
     length, width = min(depth, max(1, round(item.side))), min(depth, tag_width(size))
     first = int(rng.integers(0, depth - length + 1))
     tag_first = min(first + int(rng.integers(0, max(0, length - width) + 1)), depth - width)
@@ -134,15 +135,15 @@ def _extrude(rng: np.random.Generator, item: PlacedObject, size: int, depth: int
 
 
 def _through(slices: tuple[int, int] | None) -> Any:
-    """What picks these slices of a volume, and nothing of a scene."""
+    """Return an index that picks these slices of a volume, or all of a scene."""
     return ... if slices is None else slice(*slices)
 
 
 def _place_objects(rng: np.random.Generator, size: int, agreement: float, max_objects: int) -> list[PlacedObject]:
-    """Random places at which no object or tag touches another; the first try that fits is taken."""
+    """Draw places at which no object or tag touches another; the first fitting try is taken."""
     wanted = int(rng.integers(1, max_objects + 1))
     placed: list[PlacedObject] = []
-    discs: list[tuple[Point, float]] = []  # what is taken: centre and radius
+    discs: list[tuple[Point, float]] = []  # occupied: centre and radius
     width = tag_width(size)
     tag_radius = width / math.sqrt(2)
     labels = np.arange(1, len(SHAPES) + 1)
@@ -169,7 +170,7 @@ def _place_objects(rng: np.random.Generator, size: int, agreement: float, max_ob
 
 
 def _inside(item: PlacedObject, size: int) -> NDArray[np.bool_]:
-    """Pixels of the object's shape, whose area is side² whatever the shape."""
+    """Return the pixels of the object's shape; every shape has the area side²."""
     rows, columns = np.mgrid[:size, :size] + 0.5
     u = columns - item.centre[0]
     v = rows - item.centre[1]

@@ -1,4 +1,4 @@
-"""ShortcutScenes: procedural scenes with a planted shortcut, so that an audit can be checked against the truth."""
+"""ShortcutScenes: procedural scenes with a planted shortcut, on which an audit can be checked against the truth."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class ShortcutScenes(SegmentationDataModule):
-    """Objects whose class is their shape, each beside a coloured tag that may give the class away.
+    """Draws objects whose class is their shape, each beside a coloured tag that may give the class away.
 
     Nothing is downloaded: a scene is a pure function of (seed, split, index). Texture, area, place and brightness say
     nothing about the class. A tag's colour names the class of its object with probability
-    `shortcut + (1 - shortcut) / 3`, otherwise one of the two other classes: 1 means always, 0 means that the colour
-    carries no information. A network that is trained with `shortcut=1` reads the tag and looks fine on val, which has
-    the same tags; the test split, with `test_shortcut=0`, shows it.
+    `shortcut + (1 - shortcut) / 3`, otherwise one of the two other classes. So 1 means always, and 0 means that the colour
+    carries no information. A network trained with `shortcut=1` reads the tag and looks good on val, which has the same
+    tags. The test split, with `test_shortcut=0`, reveals it.
 
     Items have one more entry, `cue` (H, W) int64: 0 = no tag, c = pixels of a tag whose colour names class c. In the
     mask, tags are background.
@@ -30,13 +30,13 @@ class ShortcutScenes(SegmentationDataModule):
         val_images: Number of validation scenes.
         test_images: Number of test scenes.
         shortcut: Strength of the shortcut in train, 0..1.
-        val_shortcut: Strength of the shortcut in val, 0..1; as in train unless told.
+        val_shortcut: Strength of the shortcut in val, 0..1; defaults to that of train.
         test_shortcut: Strength of the shortcut in test, 0..1.
-        max_objects: A scene holds 1..max_objects objects.
-        binary: Two classes, background and object. Only discs are objects; squares and triangles stay as distractors,
-            labelled background, and the cue is the tag in the disc's colour.
-        depth: Slices of a volume; None for images. Items then have the sizes (D, H, W): objects and tags are solids that go
-            through as many slices as they are wide.
+        max_objects: Largest number of objects in a scene.
+        binary: Two classes, background and object. Only discs are objects. Squares and triangles are distractors,
+            labelled background. The cue is the tag in the disc's colour.
+        depth: Slices of a volume; None for images. Items of volumes have the sizes (D, H, W): objects and tags are solids
+            that extend over as many slices as they are wide.
         seed: Seed of the scenes, the training order and the random transforms.
         **kwargs: See `SegmentationDataModule`.
     """
@@ -74,7 +74,7 @@ class ShortcutScenes(SegmentationDataModule):
         self.class_names = ["background", "object"] if binary else ["background", *SHAPES]
 
     def dataset(self, split: Split) -> "SceneDataset":
-        """Scenes of one split."""
+        """Build the dataset of one split."""
         agreement = self.shortcuts[split] + (1 - self.shortcuts[split]) / len(SHAPES)
         return SceneDataset(
             split,
@@ -90,14 +90,14 @@ class ShortcutScenes(SegmentationDataModule):
 
 
 class SceneDataset(Dataset[Item]):
-    """One split of `ShortcutScenes`; an item's id is the split and the index.
+    """Draws the scenes of one split of `ShortcutScenes`; an item's id is the split and the index.
 
     Args:
-        split: Which split.
+        split: Name of the split.
         count: Number of scenes.
         size: Height and width of a scene.
         agreement: Probability that a tag's colour names the class of its object.
-        max_objects: Most objects in a scene.
+        max_objects: Largest number of objects in a scene.
         binary: See `ShortcutScenes`.
         seed: Seed of the scenes.
         pipeline: Turns arrays into tensors.
@@ -137,9 +137,9 @@ class SceneDataset(Dataset[Item]):
         """Draw one scene; the same index always gives the same scene.
 
         Args:
-            index: Which scene.
-            shift: Tags get the colour of so many classes further on; nothing else changes. What a network makes of the
-                difference is how far it relies on the tags.
+            index: Number of the scene.
+            shift: Number of classes by which the tags' colours are rotated; nothing else changes. The change of a network's
+                output then shows its reliance on the tags.
         """
         if not 0 <= index < self.count:
             raise IndexError(f"scene {index} of {self.count}")  # ends iteration over the dataset

@@ -1,4 +1,4 @@
-"""VOCDataModule and SBDDataModule: Pascal VOC and the Semantic Boundaries Dataset."""
+"""VOCDataModule and SBDDataModule: load Pascal VOC and the Semantic Boundaries Dataset."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,10 +39,10 @@ VOC_CLASSES = (
 
 
 class VOCDataModule(SegmentationDataModule):
-    """Pascal VOC's segmentation task.
+    """Loads Pascal VOC's segmentation task.
 
-    The test annotations were never published for most years, so the test split **is the val split**: a test figure is
-    a val figure.
+    The test annotations of most years were never published, so the test split **is the val split**: test figures are val
+    figures.
 
     Args:
         root: Folder that holds, or will hold, VOCdevkit.
@@ -65,24 +65,24 @@ class VOCDataModule(SegmentationDataModule):
         self.class_names = list(VOC_CLASSES)
 
     def prepare_data(self) -> None:
-        """Download the dataset if that is wanted and it isn't there."""
-        if self.download and not _is_there(lambda: self._source("val")):
+        """Download the dataset if `download` is set and it isn't there."""
+        if self.download and not _is_there(lambda: self._files("val")):
             VOCSegmentation(self.root, self.year, "val", download=True)
 
     def dataset(self, split: Split) -> PairDataset:
-        """Pairs of one image set."""
-        source = _found(lambda: self._source(split), f"Pascal VOC {self.year}", self.root)
-        images, masks = [Path(file) for file in source.images], [Path(file) for file in source.masks]
+        """Build the dataset of one split."""
+        files = _found(lambda: self._files(split), f"Pascal VOC {self.year}", self.root)
+        images, masks = [Path(file) for file in files.images], [Path(file) for file in files.masks]
         return PairDataset(images, masks, self.num_classes, self.pipeline(split))
 
-    def _source(self, split: Split) -> VOCSegmentation:
+    def _files(self, split: Split) -> VOCSegmentation:
         return VOCSegmentation(self.root, self.year, "train" if split == "train" else "val")
 
 
 class SBDDataModule(SegmentationDataModule):
-    """The Semantic Boundaries Dataset: VOC 2011's images with more segmentation masks, same classes.
+    """Loads the Semantic Boundaries Dataset: VOC 2011's images with more segmentation masks and the same classes.
 
-    Its splits are not VOC's: some of its training images are in VOC's val. The test split **is the val split**.
+    Its splits differ from VOC's: some of its training images are in VOC's val. The test split **is the val split**.
 
     Args:
         root: Folder that holds, or will hold, img, cls, train.txt and val.txt.
@@ -97,22 +97,22 @@ class SBDDataModule(SegmentationDataModule):
         self.class_names = list(VOC_CLASSES)
 
     def prepare_data(self) -> None:
-        """Download the dataset if that is wanted and it isn't there."""
-        if self.download and not _is_there(lambda: self._source("val")):
+        """Download the dataset if `download` is set and it isn't there."""
+        if self.download and not _is_there(lambda: self._files("val")):
             SBDataset(self.root, "val", mode="segmentation", download=True)
 
     def dataset(self, split: Split) -> PairDataset:
-        """Pairs of one image set."""
-        source = _found(lambda: self._source(split), "SBD", self.root)
-        images, masks = [Path(file) for file in source.images], [Path(file) for file in source.masks]
+        """Build the dataset of one split."""
+        files = _found(lambda: self._files(split), "SBD", self.root)
+        images, masks = [Path(file) for file in files.images], [Path(file) for file in files.masks]
         return PairDataset(images, masks, self.num_classes, self.pipeline(split), read_sbd_mask)
 
-    def _source(self, split: Split) -> SBDataset:
+    def _files(self, split: Split) -> SBDataset:
         return SBDataset(self.root, "train" if split == "train" else "val", mode="segmentation")
 
 
 def read_sbd_mask(file: Path) -> NDArray[np.uint8]:
-    """Read the class indices of one of SBD's .mat files."""
+    """Read class indices from one of SBD's .mat files."""
     if not file.is_file():
         raise DataError(f"File {file} doesn't exist: put it there, or take it off the list of the split.")
     try:
@@ -121,20 +121,20 @@ def read_sbd_mask(file: Path) -> NDArray[np.uint8]:
         raise DataError(f"File {file} is not one of SBD's masks, or broken: download it again.") from error
 
 
-def _is_there(source: Callable[[], Any]) -> bool:
+def _is_there(make: Callable[[], Any]) -> bool:
     try:
-        source()
+        make()
     except (RuntimeError, OSError):
         return False
     return True
 
 
-def _found(source: Callable[[], Any], name: str, root: Path) -> Any:
+def _found(make: Callable[[], Any], name: str, root: Path) -> Any:
     try:
-        found = source()
+        found = make()
     except (RuntimeError, OSError):
         raise DataError(
-            f"{name} is not, or not whole, in {root}: set `download: true`, or set `root` to the folder that holds it."
+            f"{name} is missing or incomplete in {root}: set `download: true`, or set `root` to the folder that holds it."
         ) from None
     if not found.images:
         raise DataError(f"{name} in {root} lists no images for this split: download it again, or set `root` right.")

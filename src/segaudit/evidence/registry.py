@@ -53,6 +53,10 @@ class Evidence:
         """Whether it depends on the explainer."""
         return bool(self.asks)
 
+    def __reduce__(self) -> tuple[Callable[[str], "Evidence"], tuple[str]]:
+        """Pickle by name: a process that unpickles it has registered its own."""
+        return find, (self.name,)
+
     @property
     def path(self) -> str:
         """Where its function is defined."""

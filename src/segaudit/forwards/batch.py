@@ -1,4 +1,4 @@
-"""What an audit takes from a batch of whatever form."""
+"""Takes images and labels out of batches of any form."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass
 class Sample:
-    """Images and what is known of them.
+    """Holds images, and their labels as far as they are known.
 
     Attributes:
         images: ``(B, channels, *S)``, as the model takes them.
         masks: class indices ``(B, *S)``, or None.
-        ids: a name for each image, or None.
+        ids: names of the images, or None.
         cues: planted cues ``(B, *S)``, or None.
 
     """
@@ -33,7 +33,7 @@ def unpack(batch: Any) -> Sample:
     own, ``(B, 1, *S)``, and be floating point, as MONAI's are.
 
     Raises:
-        ValueError: if there are no images in it.
+        ValueError: if the batch has no images.
 
     Example:
         >>> import torch
@@ -54,7 +54,7 @@ def unpack(batch: Any) -> Sample:
 
 
 def _plain(values: Tensor) -> Tensor:
-    """Without what a subclass carries along (MONAI's, torchvision's), which is slow."""
+    """Return a plain tensor: the subclasses of MONAI and torchvision are slow."""
     return values if type(values) is Tensor else values.as_subclass(Tensor)
 
 

@@ -1,4 +1,4 @@
-"""Curves of S over the share of an image that is filled or shown, at few points that are placed where the curve moves."""
+"""Traces curves of S over the share of an image that is filled or shown, with points where the curve changes most."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,23 +6,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: With fewer points than this there is nothing to refine.
+#: Smallest number of points that is split into rounds.
 _LEAST_REFINED = 6
-#: A change that no interval is trusted not to hide between its ends.
+#: A change of the curve that any interval may hide between its ends.
 _UNSEEN = 0.05
-#: Smaller changes of a curve do not decide where a point is placed: rounding errors, which change with the batch, must not.
+#: Changes of a curve are rounded to this: rounding errors, which depend on the batch, must not decide where points go.
 _RESOLUTION = 1e-3
 
 
 class Curve(NamedTuple):
-    """S of N targets at K points, both ends included, relative to S of the image.
+    """Holds S of N targets at K points, both ends included, relative to S of the image.
 
     Attributes:
         values: ``(N, K)``; NaN where S of the image is too low for a relative value.
-        fractions: share of the pixels that is filled (deletion) or shown (insertion), ``(N, K)`` float64 from 0 to 1; a
-            place may come twice in an image of few pixels.
-        error: estimated error of the area under the curve, ``(N,)``: how much the last round of points moved it. 0 where
-            there was one round only.
+        fractions: share of the pixels that is filled (deletion) or shown (insertion), ``(N, K)`` float64 from 0 to 1; in an
+            image of few pixels a share may occur twice.
+        error: estimated error of the area under the curve, ``(N,)``: its change in the last round of points; 0 if there was
+            only one round.
 
     """
 
@@ -38,20 +38,21 @@ def trace(
     steps: int,
     snap: Callable[[Tensor], Tensor] = lambda counts: counts,
 ) -> Curve:
-    """A curve at ``steps`` points between its ends, in up to three rounds.
+    """Trace a curve at ``steps`` points between its ends, in up to three rounds.
 
-    The first half are evenly spaced. Each later round puts points into the middle of those intervals, for each target its
-    own, where the curve leaves most in doubt: a monotone curve's area lies within an interval's width times its change, and
-    none is quite monotone, so that a wide interval is in doubt whatever its ends say. Fewer than six points are one round,
-    spaced quadratically, as good maps change the score early. docs/curves.md has what this is worth.
+    The first half of the points is evenly spaced. Each later round puts points into the middle of the intervals with the
+    largest uncertainty, for each target its own. The area under a monotone curve is uncertain by an interval's width times
+    its change. Since no curve is quite monotone, a wide interval is uncertain even if its ends are equal. Fewer than six
+    points form one round, spaced quadratically, because good maps change the confidence early. docs/curves.md measures the
+    gain.
 
     Args:
-        score: relative values ``(N, M)`` at numbers of pixels ``(N, M)``.
+        score: computes the relative values ``(N, M)`` at numbers of pixels ``(N, M)``.
         ends: values ``(N,)`` at no and at all pixels.
-        pixels: of the image.
-        steps: points between the ends; an image of few pixels has fewer.
-        snap: gives for numbers of pixels ``(N, M)`` the nearest at which the curve may be asked; a curve of few such places
-            has some of them twice.
+        pixels: number of pixels of the image.
+        steps: number of points between the ends; an image of few pixels has fewer.
+        snap: returns, for numbers of pixels ``(N, M)``, the nearest ones at which the curve may be evaluated. If there are
+            few of these, some occur twice.
 
     """
     device = ends[0].device
@@ -72,14 +73,14 @@ def trace(
 
 
 def spaced(steps: int, pixels: int, power: float) -> Tensor:
-    """Numbers of pixels ``(steps + 2,)`` int64 from 0 to all, as powers of even ones; fewer where they would coincide."""
+    """Return numbers of pixels ``(steps + 2,)`` int64 from 0 to all, as powers of even ones; fewer if some are equal."""
     nodes = torch.linspace(0, 1, steps + 2, dtype=torch.float64) ** power
     counts: Tensor = (nodes * pixels).round().long().unique()
     return counts
 
 
 def _doubtful(values: Tensor, counts: Tensor, more: int, snap: Callable[[Tensor], Tensor]) -> Tensor:
-    """Middles ``(N, more)`` of the intervals that leave most of the area in doubt; ties go to the first."""
+    """Return the middles ``(N, more)`` of the most uncertain intervals; of ties, the first."""
     width = counts.diff(dim=1)
     middle = snap(counts[:, :-1] + width // 2)
     change = (values.nan_to_num().double() / _RESOLUTION).round().diff(dim=1).abs()
@@ -88,7 +89,7 @@ def _doubtful(values: Tensor, counts: Tensor, more: int, snap: Callable[[Tensor]
     )
     chosen = doubt.argsort(dim=1, descending=True, stable=True)[:, :more]
     middle = middle.gather(1, chosen)
-    # Fewer intervals than points: the last place again, which costs a forward and changes nothing.
+    # With fewer intervals than points, the last place is repeated, which costs a forward and changes nothing.
     missing = more - middle.shape[1]
     return torch.cat([middle, middle[:, -1:].expand(-1, missing)], dim=1) if missing else middle
 

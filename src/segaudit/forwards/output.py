@@ -1,4 +1,4 @@
-"""What a segmentation network returns, brought to one form."""
+"""Brings the output of segmentation networks to one form: logits at the input's size."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,11 +16,11 @@ def logits_of(output: Any, size: Sequence[int]) -> Tensor:
     Args:
         output: a tensor ``(B, C, *S')``, or a list of one; a mapping or an object with ``out`` (torchvision) or ``logits``
             (transformers); or one with ``class_queries_logits`` ``(B, Q, C + 1)`` and ``masks_queries_logits``
-            ``(B, Q, *S')``, as MaskFormer and its heirs have, whose class scores are taken as probabilities (our reading).
-        size: the spatial size ``*S`` of the input.
+            ``(B, Q, *S')``, as MaskFormer and its successors return (we read its class scores as probabilities).
+        size: spatial size ``*S`` of the input.
 
     Returns:
-        Logits ``(B, C, *S)``; linearly interpolated where the network works at a lower resolution.
+        Logits ``(B, C, *S)``, linearly interpolated if the network works at a lower resolution.
 
     Raises:
         ValueError: if the output holds no dense logits.
@@ -55,16 +55,16 @@ def _entry(output: Any, name: str) -> Tensor | None:
 
 
 def _logits_of_queries(classes: Tensor, masks: Tensor, size: Sequence[int]) -> Tensor:
-    """Logits whose softmax is the share of each class in the scores of MaskFormer (Cheng et al. 2021, section 3.4).
+    """Return logits whose softmax is the share of each class in MaskFormer's class scores (Cheng et al. 2021, section 3.4).
 
-    A class's score at a pixel is the sum over the queries of the class's probability times the mask's.
+    A class score at a pixel is the sum over the queries of the probabilities of the class times those of the mask.
     """
     scores = torch.einsum("bqc,bq...->bc...", classes.softmax(dim=-1)[..., :-1], masks.sigmoid())  # the last: "no object"
     return resize(scores, size).clamp_min(torch.finfo(scores.dtype).tiny).log()
 
 
 def resize(values: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolate ``(B, C, *S')`` linearly to the spatial size ``*S``; the same tensor where nothing is to do."""
+    """Interpolate ``(B, C, *S')`` linearly to the spatial size ``*S``; return the same tensor if it has that size."""
     if tuple(values.shape[2:]) == tuple(size):
         return values
     return F.interpolate(values, size=tuple(size), mode=_LINEAR[len(size)], align_corners=False)
@@ -82,7 +82,7 @@ def class_logits(logits: Tensor) -> Tensor:
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """Class probabilities ``(B, C, *S)`` in [0, 1]: softmax over the classes, or [1 - p, p] for a one-channel model.
+    """Return class probabilities ``(B, C, *S)`` in [0, 1]: softmax, or [1 - p, p] for a one-channel model.
 
     Example:
         >>> probabilities(torch.zeros(1, 1, 1)).tolist()
@@ -94,5 +94,5 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 def predict(logits: Tensor) -> Tensor:
-    """The class map ``(B, *S)`` of logits ``(B, C, *S)``: argmax, or logit > 0 for a one-channel model."""
+    """Return the class map ``(B, *S)`` of logits ``(B, C, *S)``: argmax, or logit > 0 for a one-channel model."""
     return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)

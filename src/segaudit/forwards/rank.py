@@ -1,11 +1,11 @@
-"""In which order a map's pixels are filled or shown: one by one, or whole units at a time."""
+"""Ranks a map's pixels or segments, in the order in which they are filled or shown."""
 
 import torch
 from torch import Tensor
 
 
 def pixel_ranks(attribution: Tensor) -> Tensor:
-    """Place of each pixel of maps ``(N, *S)`` in the order of its map, 0 for the most attributed; ties go to the first.
+    """Return the rank of each pixel in its map ``(N, *S)``, 0 for the most attributed; of ties, the first comes first.
 
     Example:
         >>> pixel_ranks(torch.tensor([[0.5, 2.0, 0.5]])).tolist()
@@ -16,15 +16,15 @@ def pixel_ranks(attribution: Tensor) -> Tensor:
 
 
 def segment_ranks(attribution: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Place of each pixel's region in the order of the map's means in them, and the regions' pixels in that order.
+    """Rank the segments by the map's mean in them.
 
     Args:
         attribution: ``(N, *S)``.
-        labels: region of each pixel, ``(N, *S)`` int64 from 0; regions of equal means go in the order of their labels.
+        labels: segment of each pixel, ``(N, *S)`` int64 from 0; of equal means, the lower label comes first.
 
     Returns:
-        Places ``(N, *S)`` int64, 0 for the region of the highest mean, and sizes ``(N, R)`` int64; regions that an image
-        does not have come last, with 0.
+        The rank of each pixel's segment ``(N, *S)`` int64, 0 for the highest mean, and the numbers of pixels of the segments
+        in that order ``(N, R)`` int64; segments that an image does not have come last, with 0.
 
     Example:
         >>> segment_ranks(torch.tensor([[0.5, 2.0, 0.5]]), torch.tensor([[0, 1, 1]]))
@@ -37,7 +37,10 @@ def segment_ranks(attribution: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unit_ranks(attribution: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Ranks ``(N, *S)`` in pixels, one for all of a region, and the numbers of pixels in whole regions ``(N, R + 1)``.
+    """Rank the segments in pixels: count the pixels of all segments before a pixel's own.
+
+    Returns:
+        The ranks ``(N, *S)``, and the numbers of pixels in the first 0 to R segments ``(N, R + 1)``.
 
     Example:
         >>> unit_ranks(torch.tensor([[0.5, 2.0, 0.5]]), torch.tensor([[0, 1, 1]]))
@@ -45,25 +48,25 @@ def unit_ranks(attribution: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
     """
     place, sizes = segment_ranks(attribution, labels)
-    whole = torch.cat([torch.zeros_like(sizes[:, :1]), sizes.cumsum(dim=1)], dim=1)
-    return whole.gather(1, place.flatten(1)).view(place.shape), whole
+    totals = torch.cat([torch.zeros_like(sizes[:, :1]), sizes.cumsum(dim=1)], dim=1)
+    return totals.gather(1, place.flatten(1)).view(place.shape), totals
 
 
-def nearest(counts: Tensor, whole: Tensor) -> Tensor:
-    """Of the ascending numbers ``whole`` ``(N, R + 1)``, the nearest to each of ``counts`` ``(N, M)``; the lower of two."""
-    after = torch.searchsorted(whole, counts.contiguous()).clamp(1, whole.shape[1] - 1)
-    low, high = whole.gather(1, after - 1), whole.gather(1, after)
+def nearest(counts: Tensor, totals: Tensor) -> Tensor:
+    """Return the nearest of the ascending ``totals`` ``(N, R + 1)`` to each of ``counts`` ``(N, M)``; of two, the lower."""
+    after = torch.searchsorted(totals, counts.contiguous()).clamp(1, totals.shape[1] - 1)
+    low, high = totals.gather(1, after - 1), totals.gather(1, after)
     return low.where(counts - low <= high - counts, high)
 
 
-def segment_sums(attribution: Tensor, labels: Tensor, regions: int) -> tuple[Tensor, Tensor]:
-    """Sum of each map ``(N, *S)`` over each of its regions, and the region's pixels: ``(N, R)`` float64 each."""
+def segment_sums(attribution: Tensor, labels: Tensor, segments: int) -> tuple[Tensor, Tensor]:
+    """Sum each map ``(N, *S)`` over its segments, and count their pixels; ``(N, R)`` float64 each."""
     values, flat = attribution.flatten(1).double(), labels.flatten(1)
-    zeros = values.new_zeros(len(values), regions)
+    zeros = values.new_zeros(len(values), segments)
     return zeros.scatter_add(1, flat, values), zeros.scatter_add(1, flat, torch.ones_like(values))
 
 
 def _places(order: Tensor) -> Tensor:
-    """The inverse of permutations ``(N, P)``."""
+    """Invert permutations ``(N, P)``."""
     place = torch.arange(order.shape[1], device=order.device).expand_as(order)
     return torch.empty_like(order).scatter_(1, order, place)

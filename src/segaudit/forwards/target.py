@@ -1,4 +1,4 @@
-"""What is explained: one (image, class, region) a target."""
+"""Targets: the (image, class, region) triples that are explained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,18 +8,19 @@ import torch
 from torch import Tensor
 
 from segaudit.forwards.output import class_logits, predict
+from segaudit.names import Immutable
 
 Region = Literal["predicted", "ground_truth", "correct"]
 
 
 @dataclass(frozen=True)
 class Targets:
-    """N targets from B images.
+    """Holds N targets from B images.
 
     Attributes:
-        image_index: ``(N,)`` int64, ascending: which image of the batch a target belongs to.
-        class_index: ``(N,)`` int64: the class that is explained (0 and 1 for a one-channel model).
-        region: ``(N, *S)`` bool: the pixels whose class score is explained. It stays frozen when the image is perturbed.
+        image_index: number of the target's image in the batch, ``(N,)`` int64, ascending.
+        class_index: the explained class, ``(N,)`` int64 (0 or 1 for a one-channel model).
+        region: the pixels whose class is explained, ``(N, *S)`` bool. It does not change when the image is perturbed.
 
     """
 
@@ -51,16 +52,16 @@ class Targets:
 
     @property
     def position(self) -> Tensor:
-        """``(N,)``: 0 for the first target of an image, 1 for the second, ...; one backward pass serves one position."""
+        """Place among the targets of an image, ``(N,)``, from 0; one backward pass serves all targets of one place."""
         return _positions(self.image_index)
 
     def rounds(self) -> list[Tensor]:
-        """Indices of the targets, grouped so that no group holds two targets of one image."""
+        """Return the indices of the targets, in groups that never have two targets of one image."""
         return rounds(self.image_index)
 
 
 def rounds(group: Tensor) -> list[Tensor]:
-    """Indices of ``group`` ``(N,)``, as few lists as possible of which none holds a group twice.
+    """Return the indices of ``group`` ``(N,)`` in as few lists as possible, none of which has a group twice.
 
     Example:
         >>> [found.tolist() for found in rounds(torch.tensor([0, 0, 1, 0]))]
@@ -72,7 +73,7 @@ def rounds(group: Tensor) -> list[Tensor]:
 
 
 def _positions(group: Tensor) -> Tensor:
-    """How often each value of ``(N,)`` stands before it."""
+    """Count, for each value of ``(N,)``, the equal values before it."""
     order = group.argsort(stable=True)
     ordered = group[order]
     position = torch.empty_like(group)
@@ -80,14 +81,14 @@ def _positions(group: Tensor) -> Tensor:
     return position
 
 
-class TargetSelector:
-    """Choose the targets of a batch: the largest regions of each image, a class each.
+class TargetSelector(Immutable):
+    """Chooses the targets of a batch: the largest regions of each image, one per class.
 
     Args:
         region: ``predicted`` (argmax == class), ``ground_truth`` (mask == class) or ``correct`` (both).
         min_area: smallest region, as a share of the image in [0, 1].
-        max_per_image: how many targets an image gives at most; its largest regions are taken.
-        classes: the classes that may become targets. None: all; for a one-channel model the foreground alone.
+        max_per_image: largest number of targets of an image; its largest regions are taken.
+        classes: classes that may become targets. Defaults to all; for a one-channel model, to the foreground alone.
 
     Example:
         >>> logits = torch.tensor([[[0.0, 0.0, 9.0, 9.0], [1.0, 1.0, 1.0, 1.0]]])  # one image of four pixels, two classes
@@ -116,7 +117,11 @@ class TargetSelector:
         self.classes = None if classes is None else list(classes)
 
     def __call__(self, logits: Tensor, masks: Tensor | None = None) -> Targets:
-        """Targets of logits ``(B, C, *S)`` and, for two of the regions, masks ``(B, *S)`` of class indices.
+        """Choose the targets.
+
+        Args:
+            logits: ``(B, C, *S)``.
+            masks: class indices ``(B, *S)``, needed for all regions but ``predicted``.
 
         Raises:
             ValueError: if masks are needed and absent, of another size, or a wanted class does not exist.
@@ -155,10 +160,10 @@ class TargetSelector:
 
 
 def target_logit(logits: Tensor, targets: Targets) -> Tensor:
-    """Mean logit of each target's class over its region, ``(N,)``: what gradients are taken of.
+    """Compute the mean logit of each target's class over its region, ``(N,)``, which is differentiated for gradients.
 
     Args:
-        logits: ``(N, C, *S)``, a row a target.
+        logits: ``(N, C, *S)``, one row per target.
         targets: N targets.
 
     """
@@ -167,12 +172,13 @@ def target_logit(logits: Tensor, targets: Targets) -> Tensor:
 
 
 def target_confidence(logits: Tensor, targets: Targets) -> Tensor:
-    """The score S(x): mean over the region of the class probability, ``(N,)`` in [0, 1]; NaN for an empty region.
+    """Compute the confidence S(x), the mean class probability over the region, ``(N,)`` in [0, 1]; NaN for an empty region.
 
-    Mean, never sum, so that large objects do not weigh more. Softmax over classes; sigmoid for a one-channel model.
+    It is a mean, not a sum, so that large objects do not weigh more. The probability is the softmax over the classes, or the
+    sigmoid for a one-channel model.
 
     Args:
-        logits: ``(N, C, *S)``, a row a target.
+        logits: ``(N, C, *S)``, one row per target.
         targets: N targets.
 
     """

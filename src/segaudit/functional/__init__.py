@@ -1,5 +1,7 @@
 """Scores as functions of plain tensors: one value a target, NaN for a target that cannot be scored."""
 
+# Written by `make tables` from the lists `__all__` of the modules.
+
 from segaudit.functional.calibration import effect_calibration, effect_calibration_error
 from segaudit.functional.cue import cue_effect, cue_mass
 from segaudit.functional.faithfulness import (

@@ -1,8 +1,9 @@
-"""Do regions have the effects that a map credits them with?
+"""Scores whether segments have the effects that a map credits them with.
 
-Every region of each of the intervention's partitions is filled alone, and the fall of the score is what it is worth. What
-the map claims is its mean over the region. Means, not sums: regions of one partition are of about the same size, and the
-effect map of one partition, which gives each pixel its region's effect, shall be calibrated perfectly.
+Every segment of each of the intervention's partitions is filled alone, and the relative fall of the confidence is its
+effect. The map claims its mean over the segment. Means are taken and not sums, because segments of one partition are of
+about the same size, and because the effect map of one partition, which gives each pixel its segment's effect, shall be
+calibrated perfectly.
 """
 
 import torch
@@ -10,22 +11,36 @@ from torch import Tensor
 
 from segaudit.functional.order import mean_ranks
 
+__all__ = ["effect_calibration", "effect_calibration_error"]
+
 
 def effect_calibration(segment_attribution: Tensor, segment_effect: Tensor) -> Tensor:
-    """Rank correlation over an image's regions between the map's mean and the region's effect; higher is better.
+    """Compute the rank correlation, over an image's segments, of the map's mean with the effect of filling the segment.
 
-    Spearman's, ties given their mean rank, averaged over the partitions (our reading). About 0 for a random map, which need
-    not be calibrated to say where to look first. Regions that hardly matter count as much as the others; for what the
-    credit is worth see :func:`effect_calibration_error`.
+    Spearman's correlation, ties given their mean rank, averaged over the partitions. Higher is better, about 0 for a random
+    map.
+
+    Unit:
+        Spearman's correlation
+
+    Cost:
+        R/T
+
+    Definition:
+        Our reading.
+
+    Pitfalls:
+        Segments that hardly matter count as much as the others; :func:`effect_calibration_error` weighs them by their
+        effect. Segments are filled one at a time, so evidence that the image holds twice is missed.
 
     Args:
-        segment_attribution: mean of the map over each region of K partitions, ``(N, K, R)``.
-        segment_effect: how far the score falls, relative to it, when the region is filled, ``(N, K, R)``; NaN where an image
-            has no such region.
+        segment_attribution: mean of the map over each segment of K partitions, ``(N, K, R)``.
+        segment_effect: how far the confidence falls, relative to it, when the segment is filled, ``(N, K, R)``; NaN where an
+            image has no such segment.
 
     Returns:
-        ``(N,)`` in [-1, 1], the mean over the partitions in which both vary; NaN where there is none, or a region has a mean
-        or an effect that is not finite.
+        ``(N,)`` in [-1, 1], the mean over the partitions in which both vary; NaN where there is none, or a segment has a
+        mean or an effect that is not finite.
 
     Example:
         >>> effect = torch.tensor([[[0.0, 0.1, 0.7, torch.nan]]])
@@ -36,7 +51,7 @@ def effect_calibration(segment_attribution: Tensor, segment_effect: Tensor) -> T
     has = ~segment_effect.isnan()
 
     def centred(values: Tensor) -> Tensor:
-        # Missing regions come last, where they change no other's rank.
+        # Missing segments come last, where they change no other's rank.
         ranks = mean_ranks(values.where(has, torch.inf).flatten(0, 1)).view(values.shape)
         mean = (ranks * has).sum(dim=2, keepdim=True) / has.sum(dim=2, keepdim=True)
         return ((ranks - mean) * has).where(has, 0.0)
@@ -47,22 +62,34 @@ def effect_calibration(segment_attribution: Tensor, segment_effect: Tensor) -> T
 
 
 def effect_calibration_error(segment_attribution: Tensor, segment_effect: Tensor) -> Tensor:
-    """Share of the credit that lies on other regions than the effects say; lower is better.
+    """Compute the share of the credit that lies on other segments than the effects say.
 
-    ½ Σ |c − e| over the regions of a partition, averaged over the partitions: the total variation distance between the
-    shares c of the map's credit and e of the effects, both of their positive parts (our reading, an expected calibration
-    error of shares). 0 where each region is credited with its share of the effects, 1 where all credit lies on regions
-    without any: it is the part of the credit that would have to move. A map that is the same everywhere has what the effects
-    differ from evenness; a random map about as much.
+    ½ Σ |c − e| over the segments of a partition, averaged over the partitions. It is the total variation distance between
+    the shares c of the map's credit and e of the effects, both of their positive parts. Lower is better: it is 0 where each
+    segment is credited with its share of the effects, and 1 where all credit lies on segments without any. It is the part
+    of the credit that would have to move. For a map that is the same everywhere, it says how uneven the effects are. A
+    random map has about as much.
+
+    Unit:
+        share of the credit
+
+    Cost:
+        R/T
+
+    Definition:
+        Our reading: an expected calibration error of shares.
+
+    Pitfalls:
+        Only positive parts count. It depends on the scale of the map's values: a monotone transform changes it.
 
     Args:
-        segment_attribution: mean of the map over each region of K partitions, ``(N, K, R)``.
-        segment_effect: how far the score falls, relative to it, when the region is filled, ``(N, K, R)``; NaN where an image
-            has no such region.
+        segment_attribution: mean of the map over each segment of K partitions, ``(N, K, R)``.
+        segment_effect: how far the confidence falls, relative to it, when the segment is filled, ``(N, K, R)``; NaN where an
+            image has no such segment.
 
     Returns:
-        ``(N,)`` in [0, 1], the mean over the partitions that have a region with positive credit and one with a positive
-        effect; NaN where there is none, or a region has a mean or an effect that is not finite.
+        ``(N,)`` in [0, 1], the mean over the partitions that have a segment with positive credit and one with a positive
+        effect; NaN where there is none, or a segment has a mean or an effect that is not finite.
 
     Example:
         >>> effect = torch.tensor([[[0.0, 0.2, 0.6, torch.nan]]])

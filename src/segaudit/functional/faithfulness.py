@@ -1,22 +1,47 @@
-"""Do the highlighted pixels drive the prediction? Areas under deletion and insertion curves, and single points of them."""
+"""Scores whether the highlighted pixels drive the prediction, by deletion and insertion curves."""
 
 import torch
 from torch import Tensor
 
-#: A target whose score is lower than this cannot be scored: relative changes of it would be noise.
+__all__ = [
+    "comprehensiveness",
+    "curve_error",
+    "deletion_auc",
+    "faithfulness_gap",
+    "fill_residual",
+    "insertion_auc",
+    "irof",
+    "monotonicity",
+    "sufficiency",
+]
+
+#: A target of lower confidence cannot be scored: relative changes of it would be noise.
 MIN_CONFIDENCE = 0.05
-#: Above this share of the score left in the filled image, the fill is too weak to test anything.
+#: Above this share of the confidence left in the filled image, the fill is too weak to test anything.
 MAX_RESIDUAL = 0.5
 
 
 def deletion_auc(deletion_curve: Tensor, deletion_fractions: Tensor) -> Tensor:
-    """Area under the deletion curve between its floor and 1; lower is better.
+    """Compute the area under the deletion curve between its floor and 1: how long S lasts as the top pixels are filled.
 
-    The curve is q ↦ S(x with the top q of pixels filled) / S(x) (Petsiuk, Das, Saenko 2018, for a dense target). Its
-    floor is its value at q = 1, where everything is filled; the area above it is divided by 1 - floor, so that 0 means
-    gone at once and 1 never (our reading). It leaves [0, 1] only where the score leaves the range of its two ends: partly
-    filled images may score lower than the filled one (at least -1) or higher than the image (at most 39, as S(x) is at
-    least 0.05). Such targets weigh much in a mean.
+    The curve is q ↦ S(x with the top q of pixels filled) / S(x). Its floor is its value at q = 1, where everything is
+    filled. The area above the floor is divided by 1 - floor, so that 0 means that the confidence is gone at once and 1 that
+    it never goes. Lower is better. The value leaves [0, 1] only where the confidence leaves the range of its two ends:
+    partly filled images may have a lower one than the filled image (then at least -1) or a higher one than the image (then
+    at most 39, as S(x) is at least 0.05). Such targets weigh much in a mean.
+
+    Unit:
+        share of S(x) above the floor
+
+    Cost:
+        K + F/T
+
+    Definition:
+        Petsiuk, Das, Saenko 2018, for a dense target. The scale between floor and 1 is our reading.
+
+    Pitfalls:
+        NaN where the fill leaves more than half of S(x). The model was not trained on filled images. The target mask is a
+        strong control.
 
     Args:
         deletion_curve: ``(N, K)``, first the unperturbed point (1), last the filled image.
@@ -34,10 +59,22 @@ def deletion_auc(deletion_curve: Tensor, deletion_fractions: Tensor) -> Tensor:
 
 
 def insertion_auc(insertion_curve: Tensor, insertion_fractions: Tensor) -> Tensor:
-    """Area under the insertion curve between its floor and 1; higher is better.
+    """Compute the area under the insertion curve between its floor and 1: how soon S rises as the top pixels are shown.
 
-    The curve is q ↦ S(filled image with the top q of pixels shown) / S(x); its floor is its value at q = 0. It leaves [0, 1]
-    where :func:`deletion_auc` does, and no further.
+    The curve is q ↦ S(filled image with the top q of pixels shown) / S(x). Its floor is its value at q = 0. Higher is
+    better. The value leaves [0, 1] where :func:`deletion_auc` does, and no further.
+
+    Unit:
+        share of S(x) above the floor
+
+    Cost:
+        K + F/T
+
+    Definition:
+        Petsiuk, Das, Saenko 2018, for a dense target. The scale between floor and 1 is our reading.
+
+    Pitfalls:
+        Those of ``deletion_auc``. It rewards context, so the target mask is a weak control.
 
     Args:
         insertion_curve: ``(N, K)``, first the filled image, last the unperturbed point (1).
@@ -57,7 +94,21 @@ def insertion_auc(insertion_curve: Tensor, insertion_fractions: Tensor) -> Tenso
 def faithfulness_gap(
     deletion_curve: Tensor, deletion_fractions: Tensor, insertion_curve: Tensor, insertion_fractions: Tensor
 ) -> Tensor:
-    """Insertion AUC minus deletion AUC, ``(N,)`` in [-40, 40], as a rule in [-1, 1]; higher is better, about 0 if random.
+    """Compute the insertion AUC minus the deletion AUC.
+
+    Higher is better, about 0 for a random map.
+
+    Unit:
+        difference of two areas
+
+    Cost:
+        2·K + F/T
+
+    Definition:
+        Our reading.
+
+    Pitfalls:
+        It hides which of the two areas moved.
 
     Args:
         deletion_curve: ``(N, K)``, see :func:`deletion_auc`.
@@ -65,15 +116,29 @@ def faithfulness_gap(
         insertion_curve: ``(N, L)``, see :func:`insertion_auc`.
         insertion_fractions: ``(L,)`` or ``(N, L)``.
 
+    Returns:
+        ``(N,)`` in [-40, 40], as a rule in [-1, 1]; NaN where one of the areas is.
+
     """
     return insertion_auc(insertion_curve, insertion_fractions) - deletion_auc(deletion_curve, deletion_fractions)
 
 
 def curve_error(deletion_error: Tensor, insertion_error: Tensor, confidence: Tensor, filled_confidence: Tensor) -> Tensor:
-    """Estimated error of the two areas, the larger one, ``(N,)`` in [0, 40]; lower is better.
+    """Estimate the error of the two areas and take the larger one: how much the last round of points moved the area.
 
-    How much the last round of points moved the area, in the units of :func:`deletion_auc`: a fault of the number of
-    points (``steps``), not of a map. 0 where a curve has too few points for a second round.
+    In the units of :func:`deletion_auc`. Lower is better. 0 where a curve has too few points for a second round.
+
+    Unit:
+        share of S(x) above the floor
+
+    Cost:
+        2·K + F/T
+
+    Definition:
+        Our reading.
+
+    Pitfalls:
+        It is a fault of ``steps`` and not of a map. It is an estimate and no bound.
 
     Args:
         deletion_error: of the area under the curve, relative to S(x), ``(N,)``.
@@ -82,7 +147,7 @@ def curve_error(deletion_error: Tensor, insertion_error: Tensor, confidence: Ten
         filled_confidence: confidence in the filled image, ``(N,)`` in [0, 1].
 
     Returns:
-        ``(N,)``; NaN where S(x) is below 0.05 or the floor exceeds 0.5 (fill too weak).
+        ``(N,)`` in [0, 40]; NaN where S(x) is below 0.05 or the floor exceeds 0.5 (fill too weak).
 
     Example:
         >>> curve_error(torch.tensor([0.01]), torch.tensor([0.02]), torch.tensor([0.8]), torch.tensor([0.4]))
@@ -95,19 +160,31 @@ def curve_error(deletion_error: Tensor, insertion_error: Tensor, confidence: Ten
 
 
 def comprehensiveness(deletion_curve: Tensor, deletion_fractions: Tensor, k: float = 0.1) -> Tensor:
-    """How far the score falls, relative to it, when the top share k of pixels is filled; higher is better.
+    """Compute how far the confidence falls, relative to it, when the top share k of pixels is filled.
 
-    1 minus the deletion curve at k, linear between its points (DeYoung et al. 2020, equation 1, relative to S(x) and with
-    pixels for words). Unlike the area it is not scaled to what the fill can remove.
+    1 minus the deletion curve at k, linear between its points. Higher is better.
+
+    Unit:
+        share of S(x)
+
+    Cost:
+        K + F/T
+
+    Definition:
+        DeYoung et al. 2020, equation 1. Pixels for words, and relative to S(x), are our reading.
+
+    Pitfalls:
+        It is one point of the curve (10 % of the pixels), so it is noisier than the area. It is not scaled to what the fill
+        can remove.
 
     Args:
         deletion_curve: ``(N, K)``, see :func:`deletion_auc`.
         deletion_fractions: ``(K,)`` or ``(N, K)``.
-        k: share of the image's pixels in (0, 1]; unless told the middle one of the paper's five.
+        k: share of the image's pixels in (0, 1]. Defaults to the middle one of the paper's five.
 
     Returns:
-        ``(N,)``, at most 1, negative (at least -19) where the image without its top pixels scores higher; NaN where the
-        curve is not finite or its end exceeds 0.5 (fill too weak).
+        ``(N,)``, at most 1, negative (at least -19) where the image without its top pixels has a higher confidence; NaN
+        where the curve is not finite or its end exceeds 0.5 (fill too weak).
 
     Example:
         >>> comprehensiveness(torch.tensor([[1.0, 0.2, 0.0]]), torch.tensor([0.0, 0.2, 1.0]))
@@ -118,19 +195,30 @@ def comprehensiveness(deletion_curve: Tensor, deletion_fractions: Tensor, k: flo
 
 
 def sufficiency(insertion_curve: Tensor, insertion_fractions: Tensor, k: float = 0.1) -> Tensor:
-    """How far below the score the top share k of pixels alone is, relative to it; lower is better.
+    """Compute how far the confidence falls, relative to it, when only the top share k of pixels is shown.
 
-    1 minus the insertion curve at k, linear between its points (DeYoung et al. 2020, equation 2, relative to S(x) and with
-    pixels for words). The name is theirs: at 0 the top pixels suffice.
+    1 minus the insertion curve at k, linear between its points. Lower is better.
+
+    Unit:
+        share of S(x)
+
+    Cost:
+        K + F/T
+
+    Definition:
+        DeYoung et al. 2020, equation 2. Pixels for words, and relative to S(x), are our reading.
+
+    Pitfalls:
+        The name is theirs: at 0 the top pixels suffice. Few pixels on a filled image rarely do, whatever the map.
 
     Args:
         insertion_curve: ``(N, K)``, see :func:`insertion_auc`.
         insertion_fractions: ``(K,)`` or ``(N, K)``.
-        k: share of the image's pixels in (0, 1]; unless told the middle one of the paper's five.
+        k: share of the image's pixels in (0, 1]. Defaults to the middle one of the paper's five.
 
     Returns:
-        ``(N,)``, at most 1, negative (at least -19) where the top pixels alone score higher than the image; NaN where the
-        curve is not finite or its start exceeds 0.5 (fill too weak).
+        ``(N,)``, at most 1, negative (at least -19) where the top pixels alone have a higher confidence than the image; NaN
+        where the curve is not finite or its start exceeds 0.5 (fill too weak).
 
     Example:
         >>> sufficiency(torch.tensor([[0.0, 0.8, 1.0]]), torch.tensor([0.0, 0.2, 1.0]))
@@ -141,18 +229,29 @@ def sufficiency(insertion_curve: Tensor, insertion_fractions: Tensor, k: float =
 
 
 def monotonicity(insertion_curve: Tensor) -> Tensor:
-    """Share of the insertion curve's ups and downs that are ups, in [0.5, 1]; higher is better.
+    """Compute the share of the insertion curve's ups and downs that are ups.
 
-    Σ max(Δ, 0) / Σ |Δ| over the steps of the curve. It is 1 exactly where no step falls, which is all that the yes or no
-    of Luss et al. 2021 and Arya et al. 2019 asks. In between, our reading: a fall weighs what it costs, so that neither
-    rounding errors nor the number of points decide. Theirs show the least attributed pixels first, ours the most. A curve
-    that is tested rises by at least 0.5 in all, so that no map comes below 0.5.
+    Σ max(Δ, 0) / Σ |Δ| over the steps of the curve. Higher is better: it is 1 exactly where no step falls. A fall weighs
+    what it costs, so that neither rounding errors nor the number of points decide.
+
+    Unit:
+        share of the curve's way
+
+    Cost:
+        K + F/T
+
+    Definition:
+        Luss et al. 2021 and Arya et al. 2019 ask whether the curve ever falls, yes or no; the share is our reading. They
+        show the least attributed pixels first, we the most.
+
+    Pitfalls:
+        A curve that can be scored rises by at least 0.5, so no map comes below 0.5. Most lie near 1.
 
     Args:
         insertion_curve: ``(N, K)``, see :func:`insertion_auc`.
 
     Returns:
-        ``(N,)``; NaN where the curve is not finite, is flat, or starts above 0.5 (fill too weak).
+        ``(N,)`` in [0.5, 1]; NaN where the curve is not finite, is flat, or starts above 0.5 (fill too weak).
 
     Example:
         >>> monotonicity(torch.tensor([[0.0, 0.5, 0.7, 1.0], [0.0, 0.5, 0.25, 1.0]]))
@@ -165,19 +264,31 @@ def monotonicity(insertion_curve: Tensor) -> Tensor:
 
 
 def irof(segment_deletion_curve: Tensor, segment_deletion_fractions: Tensor) -> Tensor:
-    """Area over the curve of the score as regions are filled in the order of the map's mean in them; higher is better.
+    """Compute the area over the curve of S as segments are filled in the order of the map's mean in them.
 
-    Iterative removal of features (Rieger, Hansen 2020). Our reading: between 1 and the curve's floor, which is its value
-    where everything is filled, so that 1 means gone at once and 0 never: :func:`deletion_auc` on whole regions, the other
-    way round, and in [-38, 2] where the score leaves the range of its two ends.
+    Iterative removal of features. It is :func:`deletion_auc` on segments, the other way round: the area between the curve
+    and 1, relative to that between its floor and 1, so that 1 means that the confidence is gone at once and 0 that it never
+    goes. Higher is better. It leaves [0, 1] where the confidence leaves the range of its two ends.
+
+    Unit:
+        share of S(x) above the floor
+
+    Cost:
+        K + F/T
+
+    Definition:
+        Rieger, Hansen 2020. The scale between floor and 1 is our reading.
+
+    Pitfalls:
+        It judges the order of segments alone, so it is the same for all maps of equal means over the segments.
 
     Args:
-        segment_deletion_curve: S with the first regions filled, over S(x), ``(N, K)``: first the unperturbed point (1), last
-            the filled image.
-        segment_deletion_fractions: true shares of filled pixels or regions, ``(K,)`` or ``(N, K)``, from 0 to 1.
+        segment_deletion_curve: S with the first segments filled, over S(x), ``(N, K)``: first the unperturbed point (1),
+            last the filled image.
+        segment_deletion_fractions: true shares of filled pixels or segments, ``(K,)`` or ``(N, K)``, from 0 to 1.
 
     Returns:
-        ``(N,)``; NaN where the curve is not finite or the floor exceeds 0.5 (fill too weak).
+        ``(N,)`` in [-38, 2]; NaN where the curve is not finite or the floor exceeds 0.5 (fill too weak).
 
     Example:
         >>> irof(torch.tensor([[1.0, 0.2, 0.2]]), torch.tensor([0.0, 0.5, 1.0]))
@@ -188,14 +299,29 @@ def irof(segment_deletion_curve: Tensor, segment_deletion_fractions: Tensor) -> 
 
 
 def fill_residual(confidence: Tensor, filled_confidence: Tensor) -> Tensor:
-    """Share of the score that is left when everything is filled, ``(N,)`` in [0, 20]; NaN for a score below 0.05.
+    """Compute the share of the confidence that is left when everything is filled.
 
-    Lower is better. A fault of the fill, not of a map. Above 0.5 the fill is too weak to test anything, and the areas of
-    that target are NaN.
+    Lower is better.
+
+    Unit:
+        share of S(x)
+
+    Cost:
+        F/T
+
+    Definition:
+        Our reading.
+
+    Pitfalls:
+        It is a fault of the fill and not of a map. Above 0.5 the fill is too weak to test anything, and the areas of that
+        target are NaN.
 
     Args:
         confidence: S(x), ``(N,)`` in [0, 1].
         filled_confidence: confidence in the filled image, ``(N,)`` in [0, 1].
+
+    Returns:
+        ``(N,)`` in [0, 20]; NaN where S(x) is below 0.05.
 
     Example:
         >>> fill_residual(torch.tensor([0.8]), torch.tensor([0.2]))
@@ -216,7 +342,7 @@ def _area_above_floor(curve: Tensor, fractions: Tensor, floor: Tensor) -> Tensor
 
 
 def _at(k: float, curve: Tensor, fractions: Tensor, floor: Tensor) -> Tensor:
-    """The curve at the share k, linear between its points, ``(N,)``."""
+    """Read the curve at the share k, linear between its points, ``(N,)``."""
     if not 0 < k <= 1:
         raise ValueError(f"k is a share of the image's pixels in (0, 1], got {k}.")
     nodes = _nodes(curve, fractions).contiguous()

@@ -1,8 +1,10 @@
-"""Does credit stay on the target, and where it does not, does the model really look there?"""
+"""Scores whether credit stays on the target and, where it does not, whether the model really looks there."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+__all__ = ["off_target_leakage", "unsupported_leakage"]
 
 #: The largest effect, relative to S(x), that counts as none.
 EPSILON = 0.01
@@ -11,7 +13,21 @@ _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
 def off_target_leakage(attribution: Tensor, region: Tensor, tolerance: int = 0) -> Tensor:
-    """Share of the positive mass outside the region, in [0, 1]; lower is better (our reading).
+    """Compute the share of the positive mass outside the region.
+
+    Lower is better.
+
+    Unit:
+        share of the positive mass
+
+    Cost:
+        0
+
+    Definition:
+        Our reading of arXiv 2603.22624.
+
+    Pitfalls:
+        Honest context counts as leakage. The target mask has 0 by construction. NaN without positive mass.
 
     Args:
         attribution: ``(N, *S)``.
@@ -19,7 +35,7 @@ def off_target_leakage(attribution: Tensor, region: Tensor, tolerance: int = 0) 
         tolerance: pixels by which the region is dilated first, along each axis and diagonal.
 
     Returns:
-        ``(N,)``; NaN for an empty region or a map without positive, finite mass.
+        ``(N,)`` in [0, 1]; NaN for an empty region or a map without positive, finite mass.
 
     Example:
         >>> off_target_leakage(torch.tensor([[3.0, 1.0, -9.0]]), torch.tensor([[True, False, False]]))
@@ -32,15 +48,27 @@ def off_target_leakage(attribution: Tensor, region: Tensor, tolerance: int = 0) 
 def unsupported_leakage(
     attribution: Tensor, region: Tensor, effect_map: Tensor, tolerance: int = 0, epsilon: float = EPSILON
 ) -> Tensor:
-    """Share of the positive mass that is outside the region and where the model does not look; lower is better.
+    """Compute the share of the positive mass that is outside the region, on pixels that the model does not use.
 
-    Credit for pixels whose removal lowers the score by no more than ``epsilon`` of it (our reading). Off-target leakage
-    minus this is honest context.
+    A pixel counts as not used if filling its segment lowers the confidence by no more than the share ``epsilon``. Lower is
+    better. Off-target leakage minus this is honest context.
+
+    Unit:
+        share of the positive mass
+
+    Cost:
+        R/T
+
+    Definition:
+        Our reading.
+
+    Pitfalls:
+        It is never above ``off_target_leakage``. It depends on the fill, which must be able to show that a pixel is used.
 
     Args:
         attribution: ``(N, *S)``.
         region: ``(N, *S)`` bool.
-        effect_map: ``(N, *S)``, how far the score falls when a pixel's region is filled, relative to it.
+        effect_map: ``(N, *S)``, how far the confidence falls when the segment at a pixel is filled, relative to it.
         tolerance: pixels by which the region is dilated first.
         epsilon: largest effect that counts as none.
 
@@ -64,7 +92,10 @@ def dilate(region: Tensor, pixels: int) -> Tensor:
 
 
 def mass_share(attribution: Tensor, where: Tensor, needed: Tensor) -> Tensor:
-    """Share of the positive mass at ``where``, ``(N,)``; NaN where ``needed`` is empty or the mass is zero or infinite."""
+    """Return the share of the positive mass at ``where``, ``(N,)``.
+
+    NaN where ``needed`` is empty or the mass is zero or infinite.
+    """
     mass = attribution.clamp_min(0).flatten(1).double()
     share = (mass * where.flatten(1)).sum(dim=1) / mass.sum(dim=1)  # NaN for no mass and for a non-finite map
     finite = attribution.flatten(1).isfinite().all(dim=1)

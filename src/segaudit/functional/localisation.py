@@ -1,4 +1,4 @@
-"""Does credit lie on the target? Pixels in the order of the map, and its mass, against the target's region.
+"""Scores whether credit lies on the target: the order of the map's pixels, and its mass, against the target's region.
 
 How far an explanation *should* lie on the target is another question: a model may look elsewhere. These scores say where a
 map points, not whether it is right to.
@@ -10,13 +10,27 @@ from torch import Tensor
 from segaudit.functional.leakage import dilate, mass_share
 from segaudit.functional.order import mean_ranks, top_membership
 
+__all__ = ["localisation_auc", "pointing_game", "relevance_mass", "relevance_rank"]
+
 
 def pointing_game(attribution: Tensor, region: Tensor, tolerance: int = 0) -> Tensor:
-    """Whether the map's highest pixel lies in the region: 1 or 0; higher is better.
+    """Compute whether the map's highest pixel lies in the region, 1 or 0.
 
-    Zhang et al. 2016. Where several pixels share the maximum, the share of them that lies inside, which is the chance to
-    hit by one of them picked at random; Quantus counts a hit if any does. A random map has the region's share of the image.
-    Only the order of the pixels matters: a maximum below 0 points as well.
+    Where several pixels share the maximum, it is the share of them that lies inside: the chance to hit with one of them
+    picked at random. Quantus counts a hit if any lies inside. Only the order of the pixels matters: a maximum below 0
+    points as well. Higher is better. A random map has the region's share of the image.
+
+    Unit:
+        hit or miss
+
+    Cost:
+        0
+
+    Definition:
+        Zhang et al. 2016.
+
+    Pitfalls:
+        It rests on one pixel. Large targets are easy to hit: compare with ``random``.
 
     Args:
         attribution: ``(N, *S)``.
@@ -39,11 +53,23 @@ def pointing_game(attribution: Tensor, region: Tensor, tolerance: int = 0) -> Te
 
 
 def relevance_mass(attribution: Tensor, region: Tensor) -> Tensor:
-    """Share of the positive mass inside the region; higher is better.
+    """Compute the share of the positive mass inside the region.
 
-    Relevance mass accuracy (Arras, Osman, Samek 2022), of the map's positive part: what argues against the target is no
-    credit, wherever it lies. It is 1 − :func:`off_target_leakage` without tolerance, and the attribution localisation of
-    Kohlbrenner et al. 2020. A random map has about the region's share of the image.
+    Negative values argue against the target and count as no credit, wherever they lie. It is 1 −
+    :func:`off_target_leakage` without tolerance, and the attribution localisation of Kohlbrenner et al. 2020. Higher is
+    better. A random map has about the region's share of the image.
+
+    Unit:
+        share of the positive mass
+
+    Cost:
+        0
+
+    Definition:
+        Arras, Osman, Samek 2022, relevance mass accuracy.
+
+    Pitfalls:
+        It is 1 - ``off_target_leakage`` under its well-known name. Honest context counts against it.
 
     Args:
         attribution: ``(N, *S)``.
@@ -61,11 +87,23 @@ def relevance_mass(attribution: Tensor, region: Tensor) -> Tensor:
 
 
 def relevance_rank(attribution: Tensor, region: Tensor) -> Tensor:
-    """Share of the K highest pixels that lie inside the region of K pixels; higher is better.
+    """Compute the share of the K highest pixels that lie inside the region of K pixels.
 
-    Relevance rank accuracy (Arras, Osman, Samek 2022). Pixels that tie for the last of the K places share them evenly, so
-    that no place in the image is favoured: most of a CAM can be exactly 0. Only the order of the pixels matters; negative
-    ones come last. A random map has about the region's share of the image.
+    Pixels that tie for the last of the K places share them evenly, so that no place in the image is favoured: most of a CAM
+    can be exactly 0. Only the order of the pixels matters; negative ones come last. Higher is better. A random map has
+    about the region's share of the image.
+
+    Unit:
+        share of the region's pixels
+
+    Cost:
+        0
+
+    Definition:
+        Arras, Osman, Samek 2022, relevance rank accuracy.
+
+    Pitfalls:
+        Those of ``relevance_mass``. It knows the order of the pixels alone.
 
     Args:
         attribution: ``(N, *S)``.
@@ -86,11 +124,23 @@ def relevance_rank(attribution: Tensor, region: Tensor) -> Tensor:
 
 
 def localisation_auc(attribution: Tensor, region: Tensor) -> Tensor:
-    """Chance that a pixel of the region ranks above a pixel outside, both picked at random; higher is better.
+    """Compute the chance that a pixel of the region ranks above a pixel outside, both picked at random.
 
-    The area under the ROC curve of the map as a detector of the region (Fawcett 2006), Quantus' AUC; a tie counts one
-    half. Unlike the others of the family it is 0.5 for a random map, whatever the size of the region. Only the order of the
-    pixels matters; negative ones come last.
+    It is the area under the ROC curve of the map as a detector of the region; a tie counts one half. Only the order of the
+    pixels matters; negative ones come last. Higher is better. Unlike the others of the family it is 0.5 for a random map,
+    whatever the size of the region.
+
+    Unit:
+        area under the ROC curve
+
+    Cost:
+        0
+
+    Definition:
+        Fawcett 2006; the AUC of Quantus.
+
+    Pitfalls:
+        A random map has 0.5, not 0. NaN where the region is the whole image.
 
     Args:
         attribution: ``(N, *S)``.

@@ -1,11 +1,11 @@
-"""The order of a map's pixels, without favour to any of those that tie."""
+"""Orders a map's pixels, without favour to any of those that tie."""
 
 import torch
 from torch import Tensor
 
 
 def mean_ranks(values: Tensor) -> Tensor:
-    """Rank of each value in its row ``(N, P)`` float64, from 1/2 to P − 1/2 for values that differ; ties share their mean.
+    """Rank each value in its row ``(N, P)``, float64, from 1/2 to P − 1/2 for values that differ; ties share their mean.
 
     Infinite values have their place in the order; a row with NaN has no meaning.
 
@@ -21,10 +21,10 @@ def mean_ranks(values: Tensor) -> Tensor:
 
 
 def top_membership(values: Tensor, count: Tensor) -> Tensor:
-    """How far each value of ``(N, P)`` belongs to the ``count`` ``(N,)`` largest of its row, ``(N, P)`` float64 in [0, 1].
+    """Compute how far each value of ``(N, P)`` belongs to the ``count`` ``(N,)`` largest of its row, float64 in [0, 1].
 
-    1 above the last place, 0 below it; values that tie for the last places share those that are left evenly, which is what
-    breaking the tie at random gives on average. A row adds up to its count, which is from 1 to P.
+    1 above the last place, 0 below it. Values that tie for the last places share them evenly, which is the average over
+    breaking the tie at random. A row adds up to its count, which is from 1 to P.
 
     Example:
         >>> top_membership(torch.tensor([[9.0, 5.0, 5.0, 1.0]]), torch.tensor([2])).tolist()

@@ -1,18 +1,32 @@
-"""Does the map change when the model forgets what it has learnt?"""
+"""Scores whether the map changes when the model forgets what it has learnt."""
 
 import torch
 from torch import Tensor
 
 from segaudit.functional.stability import rank_correlation
 
+__all__ = ["randomisation", "randomisation_full"]
+
 
 def randomisation(attribution: Tensor, randomised_attribution: Tensor) -> Tensor:
-    """Mean rank correlation of a map with its maps of the model whose last layers are random; lower is better, about 0.
+    """Compute the mean rank correlation of a map with the maps of the model whose last layers are random.
 
-    Model parameter randomisation test, cascading from the output (Adebayo et al. 2018), averaged over the levels, as
-    Quantus' ``return_average_correlation`` does without the unchanged model. A map that stays the same explains the image,
-    not what the model has learnt. A negative value is no triumph: the map points at the same places with the other sign.
-    The mean depends on how the model is cut into levels; :func:`randomisation_full` does not.
+    The model parameter randomisation test, cascading from the output, averaged over the levels. Lower is better, about 0 at
+    best. A map that stays the same explains the image and not what the model has learnt. A negative value is no triumph:
+    the map points at the same places with the other sign.
+
+    Unit:
+        Spearman's correlation
+
+    Cost:
+        3·E
+
+    Definition:
+        Adebayo et al. 2018, the mean over the cascade, as Quantus' ``return_average_correlation`` takes it, without the
+        unchanged model.
+
+    Pitfalls:
+        It depends on how the model is cut into levels; ``randomisation_full`` does not. A negative value is no triumph.
 
     Args:
         attribution: ``(N, *S)``.
@@ -33,10 +47,22 @@ def randomisation(attribution: Tensor, randomised_attribution: Tensor) -> Tensor
 
 
 def randomisation_full(attribution: Tensor, randomised_attribution: Tensor) -> Tensor:
-    """Rank correlation of a map with its map of the model whose layers are all random; lower is better, about 0.
+    """Compute the rank correlation of a map with the map of the model whose layers are all random.
 
-    The end of the cascade. Where only the last layers are random, what the first ones find still shapes the map of any
-    explainer (Binder et al. 2023), so that this is the fairer number between models.
+    The end of the cascade. Lower is better, about 0 at best. Where only the last layers are random, the features of the
+    first ones still shape the map of any explainer, so this is the fairer number between models.
+
+    Unit:
+        Spearman's correlation
+
+    Cost:
+        3·E
+
+    Definition:
+        Adebayo et al. 2018, the end of the cascade; Binder et al. 2023 give the reason for it.
+
+    Pitfalls:
+        Maps that follow edges correlate with those of any model. A negative value is no triumph.
 
     Args:
         attribution: ``(N, *S)``.
@@ -55,7 +81,7 @@ def randomisation_full(attribution: Tensor, randomised_attribution: Tensor) -> T
 
 
 def _correlations(attribution: Tensor, randomised: Tensor) -> Tensor:
-    """Rank correlation of maps ``(N, *S)`` with maps ``(N, L, *S)``: ``(N, L)``; NaN for constant maps."""
+    """Return the rank correlation ``(N, L)`` of maps ``(N, *S)`` with maps ``(N, L, *S)``; NaN for constant maps."""
     levels, size = randomised.shape[1], attribution.flatten(1).shape[1]
     first = attribution.flatten(1)[:, None].expand(-1, levels, -1)
     return rank_correlation(first.reshape(-1, size), randomised.reshape(-1, size)).view(-1, levels)

@@ -1,14 +1,28 @@
-"""On how few pixels does the credit lie? Nothing here knows the model: a sparse map can be wrong."""
+"""Scores on how few pixels the credit lies. Nothing here knows the model: a sparse map can be wrong."""
 
 import torch
 from torch import Tensor
 
+__all__ = ["entropy", "sparseness"]
+
 
 def sparseness(attribution: Tensor) -> Tensor:
-    """Gini index of the absolute values: 0 for a map that is the same everywhere, near 1 for a single pixel.
+    """Compute the Gini index of the absolute values: 0 for a map that is the same everywhere, near 1 for a single pixel.
 
-    Chalasani et al. 2020, section 2.3, with the absolute values of the paper, so that evidence against the target counts
-    as much as evidence for it. Higher is sparser. A single pixel among P has 1 − 1/P.
+    Higher is sparser. A single pixel among P has 1 − 1/P.
+
+    Unit:
+        Gini index
+
+    Cost:
+        0
+
+    Definition:
+        Chalasani et al. 2020, section 2.3.
+
+    Pitfalls:
+        It takes absolute values, so evidence against the target counts too. It knows nothing of the model: a sparse map can
+        be wrong.
 
     Args:
         attribution: ``(N, *S)``, signed.
@@ -28,10 +42,22 @@ def sparseness(attribution: Tensor) -> Tensor:
 
 
 def entropy(attribution: Tensor) -> Tensor:
-    """Shannon entropy of the absolute values, as shares, over the logarithm of the number of pixels; lower is sparser.
+    """Compute the Shannon entropy of the absolute values, as shares, over the logarithm of the number of pixels.
 
-    The complexity of Bhatt, Weller, Moura 2020, in units that do not depend on the size of the image: 1 for a map that is
-    the same everywhere, 0 for a single pixel, log M / log P for M even ones among P.
+    Lower is sparser: it is 1 for a map that is the same everywhere, 0 for a single pixel, and log M / log P for M even ones
+    among P.
+
+    Unit:
+        share of the largest entropy
+
+    Cost:
+        0
+
+    Definition:
+        Bhatt, Weller, Moura 2020, complexity. Dividing by log P is our reading, so that the size of the image cancels.
+
+    Pitfalls:
+        Those of ``sparseness``. It is less sensitive to the tail of small values.
 
     Args:
         attribution: ``(N, *S)``, signed.
@@ -51,7 +77,7 @@ def entropy(attribution: Tensor) -> Tensor:
 
 
 def _shares(attribution: Tensor) -> Tensor:
-    """Absolute values ``(N, P)`` float64 that add up to 1; NaN for a map of zeros or one that is not finite."""
+    """Return the absolute values as shares that add up to 1, ``(N, P)`` float64; NaN for maps of zeros or not finite."""
     size = attribution.flatten(1).abs().double()
     size = size / size.amax(dim=1, keepdim=True)  # their sum must not overflow
     return (size / size.sum(dim=1, keepdim=True)).where(size.isfinite().all(dim=1, keepdim=True), torch.nan)

@@ -1,15 +1,30 @@
-"""Does the map survive a change of the input that leaves the prediction alone?"""
+"""Scores whether the map survives a change of the input that leaves the prediction alone."""
 
 import torch
 from torch import Tensor
 
 from segaudit.functional.order import mean_ranks, top_membership
 
+__all__ = ["max_sensitivity", "stability", "stability_retention", "topk_overlap"]
+
 
 def stability(attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor) -> Tensor:
-    """Mean rank correlation between a map and its maps under perturbations that keep the prediction; higher is better.
+    """Compute the mean rank correlation of a map with its maps under perturbations that keep the prediction.
 
-    Unconditioned pairs mostly measure the model, not the map (arXiv 2604.02532), so only kept pairs count.
+    Higher is better. Only pairs whose prediction is kept count, because the others mostly tell of the model and not of the
+    map (arXiv 2604.02532).
+
+    Unit:
+        Spearman's correlation
+
+    Cost:
+        P/T + P·E
+
+    Definition:
+        Our reading, for pairs whose prediction is kept, as arXiv 2604.02532 asks.
+
+    Pitfalls:
+        A map that ignores the model is perfectly stable. NaN where no pair is kept.
 
     Args:
         attribution: ``(N, *S)``.
@@ -34,21 +49,50 @@ def stability(attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor) 
 
 
 def stability_retention(kept: Tensor) -> Tensor:
-    """Share of the perturbations that kept the prediction, ``(N,)`` in [0, 1]; the larger, the more stability rests on.
+    """Compute the share of the perturbations that keep the prediction.
+
+    The larger it is, the more pairs ``stability`` rests on.
+
+    Unit:
+        share of the perturbations
+
+    Cost:
+        P/T
+
+    Definition:
+        Our reading.
+
+    Pitfalls:
+        It is a score of the model and not of a map. 0 is a value, not a missing one.
 
     Args:
         kept: ``(N, P)`` bool.
+
+    Returns:
+        ``(N,)`` in [0, 1].
 
     """
     return kept.float().mean(dim=1)
 
 
 def max_sensitivity(attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor) -> Tensor:
-    """Largest relative change of a map under perturbations that keep the prediction; lower is better.
+    """Compute the largest relative change of a map under perturbations that keep the prediction.
 
-    max ‖a(x') − a(x)‖ / ‖a(x)‖, Euclidean norms (Yeh et al. 2019, definition 2.2, relative as in captum and Quantus). Theirs
-    draws x' from a ball around x; ours are the audit's perturbations, of which only those count that keep the prediction.
-    A map's size matters, which :func:`stability` does not see: an explainer of arbitrary units may scale each map anew.
+    max ‖a(x') − a(x)‖ / ‖a(x)‖, with Euclidean norms. Lower is better. A map's size matters, which :func:`stability`
+    does not see.
+
+    Unit:
+        share of the map's norm
+
+    Cost:
+        P/T + P·E
+
+    Definition:
+        Yeh et al. 2019, definition 2.2, relative as in captum and Quantus. They draw x' from a ball around x. Our reading
+        takes the audit's perturbations that keep the prediction.
+
+    Pitfalls:
+        It is the worst of few draws, so it grows with their number. Explainers that scale each map anew look worse.
 
     Args:
         attribution: ``(N, *S)``.
@@ -75,12 +119,24 @@ def max_sensitivity(attribution: Tensor, perturbed_attribution: Tensor, kept: Te
 
 
 def topk_overlap(attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor, k: float = 0.1) -> Tensor:
-    """Mean overlap of the top share k of a map's pixels with those under perturbations that keep the prediction.
+    """Compute the mean overlap of the top share k of a map's pixels with those under perturbations that keep the prediction.
 
-    The number of pixels that are in both over the number of places (Ghorbani, Abid, Zou 2019, top-k intersection); higher
-    is better, about k for maps that have nothing in common. Pixels that tie for the last places belong to the top in part,
-    each with the same membership m, or else the zeros of a CAM would agree or not by their place; then the overlap is
-    Σ m·m' / √(Σm² · Σm'²), which is the same thing where nothing ties (our reading).
+    The number of pixels that are in both, over the number of places. Higher is better, about k for maps that have nothing
+    in common. Pixels that tie for the last places belong to the top in part, each with the same membership m; otherwise the
+    zeros of a CAM would agree or not by their place. Then the overlap is Σ m·m' / √(Σm² · Σm'²), which is the same where
+    nothing ties.
+
+    Unit:
+        share of the top 10 % of pixels
+
+    Cost:
+        P/T + P·E
+
+    Definition:
+        Ghorbani, Abid, Zou 2019, top-k intersection. Membership in part is our reading.
+
+    Pitfalls:
+        Unrelated maps have about 0.1, not 0. It sees nothing below the top.
 
     Args:
         attribution: ``(N, *S)``.
@@ -117,7 +173,7 @@ def topk_overlap(attribution: Tensor, perturbed_attribution: Tensor, kept: Tenso
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Spearman's rank correlation ``(N,)`` of rows ``(N, P)``, ties given their mean rank; NaN for a constant row."""
+    """Return Spearman's correlation ``(N,)`` of rows ``(N, P)``, ties given their mean rank; NaN for a constant row."""
     finite = a.isfinite().all(dim=1) & b.isfinite().all(dim=1)
     a, b = (r - r.mean(dim=1, keepdim=True) for r in (mean_ranks(a), mean_ranks(b)))
     scale = a.norm(dim=1) * b.norm(dim=1)

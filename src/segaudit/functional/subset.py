@@ -1,25 +1,37 @@
-"""Does the map's sum over a random set of regions tell how far the score falls when that set is filled?"""
+"""Scores whether the map's sum over a random set of segments tells how far the confidence falls when that set is filled."""
 
 import torch
 from torch import Tensor
+
+__all__ = ["faithfulness_correlation", "infidelity", "sensitivity_n"]
 
 #: Values that differ by less than this share of the largest differ by rounding alone: single precision holds no more.
 _ROUNDING = 1e-6
 
 
 def infidelity(subset_attribution: Tensor, subset_effect: Tensor) -> Tensor:
-    """Squared error of the map's sums as predictions of the effects, over the effects' own square; lower is better.
+    """Compute the squared error of the map's sums as predictions of the effects, over the effects' own square.
 
-    Σ(β·a − e)² / Σe² over the subsets: infidelity (Yeh et al. 2019, definition 2.1) for perturbations that fill subsets,
-    with the best scale β, as in the authors' code. Our reading: divided by Σe², so that a map of zeros has 1 and the model's
-    own units cancel; and β is not negative, so that a map of the opposite sign is no better than one of zeros.
+    Σ(β·a − e)² / Σe² over the subsets, with the best scale β. Lower is better. The division by Σe² gives a map of zeros 1
+    and cancels the model's own units. β is not negative, so that a map of the opposite sign is no better than one of zeros.
 
-    Any map of one sign does better than 1, because larger subsets have both a larger sum and a larger effect: read it
-    beside the random control, or take :func:`faithfulness_correlation`.
+    Unit:
+        share of the effects' square
+
+    Cost:
+        48/T
+
+    Definition:
+        Yeh et al. 2019, definition 2.1, for perturbations that fill subsets, with the best scale as in the authors' code.
+        The division by the effects' square is our reading.
+
+    Pitfalls:
+        Any map of one sign does better than 1, because larger subsets have a larger sum and a larger effect: read it beside
+        ``random``, or take ``faithfulness_correlation``. NaN where nothing has an effect.
 
     Args:
         subset_attribution: the map's sum over each of M random subsets, ``(N, M)``.
-        subset_effect: how far the score falls, relative to it, when the subset is filled, ``(N, M)``.
+        subset_effect: how far the confidence falls, relative to it, when the subset is filled, ``(N, M)``.
 
     Returns:
         ``(N,)`` in [0, 1]; NaN where no subset has an effect or a value is not finite.
@@ -38,15 +50,27 @@ def infidelity(subset_attribution: Tensor, subset_effect: Tensor) -> Tensor:
 
 
 def faithfulness_correlation(subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> Tensor:
-    """Pearson's correlation of the map's sums with the effects; higher is better, about 0 for a random map.
+    """Compute Pearson's correlation of the map's sums over random sets of segments with the sets' effects.
 
-    Bhatt, Weller, Moura 2020, where all subsets are of one size. Over several sizes it is our reading: the mean of each size
-    is taken off first, or else the mere number of regions would correlate a random map with the effects.
+    Higher is better, about 0 for a random map. The mean of each size is taken off first; otherwise the mere number of
+    segments would correlate a random map with the effects.
+
+    Unit:
+        Pearson's correlation
+
+    Cost:
+        48/T
+
+    Definition:
+        Bhatt, Weller, Moura 2020, for subsets of one size. Several sizes are our reading.
+
+    Pitfalls:
+        NaN where sums or effects vary within no size, as in an image of one segment.
 
     Args:
         subset_attribution: the map's sum over each of M random subsets, ``(N, M)``.
-        subset_effect: how far the score falls, relative to it, when the subset is filled, ``(N, M)``.
-        subset_size: how many regions each subset has, ``(M,)``.
+        subset_effect: how far the confidence falls, relative to it, when the subset is filled, ``(N, M)``.
+        subset_size: how many segments each subset has, ``(M,)``.
 
     Returns:
         ``(N,)`` in [-1, 1]; NaN where a value is not finite, or sums or effects do not vary within any size.
@@ -63,14 +87,26 @@ def faithfulness_correlation(subset_attribution: Tensor, subset_effect: Tensor, 
 
 
 def sensitivity_n(subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> Tensor:
-    """Mean over the sizes n of Pearson's correlation, among subsets of n regions, of sums and effects; higher is better.
+    """Compute Pearson's correlation of sums and effects among subsets of n segments, averaged over the sizes n.
 
-    Ancona et al. 2018, with regions for features; their curve over n is averaged. About 0 for a random map.
+    Higher is better, about 0 for a random map.
+
+    Unit:
+        Pearson's correlation
+
+    Cost:
+        48/T
+
+    Definition:
+        Ancona et al. 2018, their curve averaged over n. Segments for features are our reading.
+
+    Pitfalls:
+        There are 16 draws a size, so single values are noisy.
 
     Args:
         subset_attribution: the map's sum over each of M random subsets, ``(N, M)``.
-        subset_effect: how far the score falls, relative to it, when the subset is filled, ``(N, M)``.
-        subset_size: how many regions each subset has, ``(M,)``.
+        subset_effect: how far the confidence falls, relative to it, when the subset is filled, ``(N, M)``.
+        subset_size: how many segments each subset has, ``(M,)``.
 
     Returns:
         ``(N,)`` in [-1, 1], the mean over the sizes at which sums and effects vary; NaN where there is none or a value is
@@ -87,7 +123,7 @@ def sensitivity_n(subset_attribution: Tensor, subset_effect: Tensor, subset_size
 
 
 def _within_sizes(values: Tensor, size: Tensor) -> Tensor:
-    """Values ``(N, M)`` without the mean of their size, ``(N, sizes, M)`` in units of the largest; 0 at other sizes."""
+    """Take the mean of their size off values ``(N, M)``: ``(N, sizes, M)`` in units of the largest; 0 at other sizes."""
     if size.shape != values.shape[1:]:
         raise ValueError(f"there are {values.shape[1]} subsets, but {len(size)} sizes were given.")
     among: Tensor = size.unique()[:, None] == size

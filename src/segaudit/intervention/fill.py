@@ -1,4 +1,4 @@
-"""Fills: what stands in place of removed pixels."""
+"""Makes what stands in place of removed pixels."""
 
 from abc import ABC, abstractmethod
 
@@ -11,23 +11,23 @@ from segaudit.intervention.linear import interpolate
 
 
 class Fill(ABC):
-    """Make from each image the image in which everything is removed.
+    """Makes from each image the image in which everything is removed.
 
-    A fill must be able to remove the evidence: ``fill_residual``, the score of the filled image over that of the image,
-    tells how much of it survives. It may look at nothing but its own image.
+    A fill must be able to remove the evidence. ``fill_residual``, the confidence in the filled image over that in the image,
+    tells how much of it survives. A fill may look at nothing but its own image.
     """
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Tensor:
-        """Filled images ``(B, channels, *S)`` for images of the same shape."""
+        """Return filled images ``(B, channels, *S)`` for images of the same shape."""
 
     def remove(self, images: Tensor, removed: Tensor, filled: Tensor) -> Tensor:
-        """Images ``(M, channels, *S)`` with some of their pixels filled.
+        """Return images ``(M, channels, *S)`` with some of their pixels filled.
 
         Args:
             images: ``(M, channels, *S)``.
-            removed: which pixels, ``(M, *S)``: boolean, or the share of each in [0, 1].
-            filled: what the fill makes of these images, ``(M, channels, *S)``.
+            removed: the pixels to fill, ``(M, *S)``: boolean, or the share of each in [0, 1].
+            filled: the filled images, ``(M, channels, *S)``.
 
         """
         if removed.dtype is torch.bool:
@@ -36,7 +36,13 @@ class Fill(ABC):
 
 
 class MeanFill(Fill):
-    """Each image's mean colour: removes all structure, and keeps the overall colour.
+    """Fill with each image's mean colour.
+
+    Removes:
+        All structure.
+
+    Keeps or invents:
+        It keeps the overall colour, which alone may tell road from sky.
 
     Example:
         >>> MeanFill()(torch.tensor([[[0.0, 1.0]]])).tolist()
@@ -45,12 +51,18 @@ class MeanFill(Fill):
     """
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Mean over the spatial dimensions, spread over them."""
+        """Return the mean over the spatial dimensions, spread over them."""
         return images.mean(dim=tuple(range(2, images.ndim)), keepdim=True).expand_as(images).contiguous()
 
 
 class ConstantFill(Fill):
-    """One value everywhere: removes all structure and the image's own colour; invents a flat grey or what the value is.
+    """Fill with one value everywhere.
+
+    Removes:
+        All structure and the image's own colour.
+
+    Keeps or invents:
+        It invents one colour, the same for all images. 0 is grey, and some class always looks like grey.
 
     Args:
         value: in the units that the model takes; 0 is the data's mean colour where images are normalised.
@@ -61,16 +73,22 @@ class ConstantFill(Fill):
         self.value = value
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The value, in the images' shape."""
+        """Return the value in the images' shape."""
         return torch.full_like(images, self.value)
 
 
 class RangeFill(Fill):
-    """A flat colour from the image's own range: the darkest or the brightest value that occurs in each channel.
+    """Fill with a flat colour from the image's own range: each channel's darkest or brightest value.
 
-    Removes all structure and the image's own colour, in any units of the model's input. Invents a night or a glare, which
-    a model calls something in turn, so the default of an audit is both, of which each target gets the one that removes it:
-    docs/fills.md has what they leave on CamVid.
+    It works in any units of the model's input. Some class looks like a night and another like a glare. So an audit uses
+    both by default, and each target gets the one that leaves less of its confidence: docs/fills.md tells what they leave
+    on CamVid.
+
+    Removes:
+        All structure and the image's own colour.
+
+    Keeps or invents:
+        It invents a night (0) or a glare (1), channel by channel, so that its colour need not occur in the image.
 
     Args:
         place: in the range, 0 for the darkest value of a channel, 1 for the brightest.
@@ -87,14 +105,20 @@ class RangeFill(Fill):
         self.place = place
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The colour, spread over the spatial dimensions."""
+        """Return the colour, spread over the spatial dimensions."""
         axes = tuple(range(2, images.ndim))
         low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
         return torch.lerp(low, high, self.place).expand_as(images).contiguous()
 
 
 class BlurFill(Fill):
-    """A heavy Gaussian blur: removes shape and texture, but keeps the layout of colours, often enough to be recognised.
+    """Fill with a heavy Gaussian blur of the image.
+
+    Removes:
+        Shape and texture.
+
+    Keeps or invents:
+        It keeps the layout of colours, often enough to be recognised: a blurred road is still a road.
 
     Args:
         sigma: standard deviation of the blur as a share of the image's size along each axis.
@@ -114,10 +138,16 @@ class BlurFill(Fill):
 
 
 class NoiseFill(Fill):
-    """Gaussian noise with each channel's mean and standard deviation: removes structure, invents texture.
+    """Fill with Gaussian noise of each channel's mean and standard deviation.
+
+    Removes:
+        Structure.
+
+    Keeps or invents:
+        It keeps mean and contrast, and invents texture.
 
     Args:
-        seed: another seed, another noise; one image always gets the same.
+        seed: of the noise. One image always gets the same.
 
     """
 
@@ -125,16 +155,20 @@ class NoiseFill(Fill):
         self.seed = seed
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Noise that follows from each image's content and the seed, whatever else is in the batch."""
+        """Draw noise from each image's content and the seed, whatever else is in the batch."""
         axes = tuple(range(2, images.ndim))
         draws = randomness.normal(randomness.image_keys(images, self.seed), images.shape[1:]).to(images.dtype)
         return images.mean(axes, keepdim=True) + draws * images.std(axes, keepdim=True, correction=0)
 
 
 class LocalMeanFill(Fill):
-    """The mean colour of a large box around each pixel: removes texture and all shapes that are small beside the box.
+    """Fill each pixel with the mean colour of a large box around it.
 
-    It invents nothing but flat transitions, and keeps the layout of colours, more smoothly than a blur of the same width.
+    Removes:
+        Texture, and shapes that are small beside the box.
+
+    Keeps or invents:
+        It keeps the layout of colours, more smoothly than a blur of the same width.
 
     Args:
         window: side of the box as a share of the image's size along each axis; at least the two neighbours are in it.
@@ -151,7 +185,7 @@ class LocalMeanFill(Fill):
         self.window = window
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Mean along one axis after the other; at the borders over that part of the box that is inside the image."""
+        """Average along one axis after the other; at the borders over the part of the box that is inside the image."""
         for axis in range(2, images.ndim):
             moved = images.movedim(axis, -1)
             # Half a box on either side; a box that covers the image from every pixel need not be larger.
@@ -163,12 +197,16 @@ class LocalMeanFill(Fill):
 
 
 class ShuffleFill(Fill):
-    """The image's own pixels in random order: removes all structure and texture, and keeps every colour that occurs.
+    """Fill with the image's own pixels in random order.
 
-    It invents a coarse speckle, which some networks take for foliage or gravel.
+    Removes:
+        Structure and texture.
+
+    Keeps or invents:
+        It keeps every colour that occurs, and invents a speckle that looks like foliage or gravel.
 
     Args:
-        seed: another seed, another order; one image always gets the same.
+        seed: of the order. One image always gets the same.
 
     """
 
@@ -176,7 +214,7 @@ class ShuffleFill(Fill):
         self.seed = seed
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Whole pixels move, so that colours stay; the order follows from each image's content and the seed."""
+        """Move whole pixels, so that colours stay; the order follows from each image's content and the seed."""
         flat = images.flatten(2)
         draws = randomness.uniform(randomness.image_keys(images, self.seed), (flat.shape[2],))
         order = draws.argsort(dim=1, stable=True)
@@ -184,17 +222,23 @@ class ShuffleFill(Fill):
 
 
 class NoisyLinearFill(Fill):
-    """Removed pixels interpolated from those that are left, and a little noise (ROAD, Rong et al. 2022, section 4.2).
+    """Interpolate removed pixels from those that are left and add a little noise (ROAD, Rong et al. 2022, section 4.2).
 
     Each removed pixel is the weighted mean of its neighbours, removed ones included; see
-    :func:`segaudit.intervention.linear.interpolate`. Hides the outline of what was removed, which a constant shows, so that
-    the shape of a mask tells the model nothing. Invents a smooth transition between the surroundings: a small hole in a road
-    is filled with road, so removing one part of what is seen many times over changes little. Where everything is removed it
-    is the mean colour, and as weak or strong as :class:`MeanFill`.
+    :func:`segaudit.intervention.linear.interpolate`. A small hole in a road is filled with road, so removing one part of
+    something that is seen many times changes little. Where everything is removed it is the mean colour, and as weak or
+    strong as :class:`MeanFill`.
+
+    Removes:
+        What the surroundings do not tell.
+
+    Keeps or invents:
+        It keeps low frequencies, and invents a smooth transition between the surroundings. It hides the outline of the mask,
+        which a flat colour shows.
 
     Args:
         noise: standard deviation of the noise over that of the image; 0 for none.
-        seed: another seed, another noise; one image always gets the same, whatever is removed.
+        seed: of the noise. One image always gets the same, whatever is removed.
 
     """
 
@@ -205,19 +249,19 @@ class NoisyLinearFill(Fill):
         self.seed = seed
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The mean colour and noise: nothing is left to interpolate from."""
+        """Return the mean colour and noise, as nothing is left to interpolate from."""
         axes = tuple(range(1, images.ndim))
         draws = randomness.normal(randomness.image_keys(images, self.seed), images.shape[1:]).to(images.dtype)
         return images.mean(axes[1:], keepdim=True) + self.noise * images.std(axes, keepdim=True, correction=0) * draws
 
     def remove(self, images: Tensor, removed: Tensor, filled: Tensor) -> Tensor:
-        """Images ``(M, channels, *S)`` with some of their pixels interpolated.
+        """Return images ``(M, channels, *S)`` with some of their pixels interpolated.
 
         Args:
             images: ``(M, channels, *S)``.
-            removed: which pixels, ``(M, *S)``: boolean, or the share of each in [0, 1]. A pixel of which only a share is
-                removed is mixed with what the untouched pixels alone say about it.
-            filled: what the fill makes of these images, ``(M, channels, *S)``: its noise is used.
+            removed: the pixels to interpolate, ``(M, *S)``: boolean, or the share of each in [0, 1]. A pixel of which only a
+                share is removed is mixed with its interpolation from the untouched pixels.
+            filled: the filled images, ``(M, channels, *S)``: their noise is used.
 
         """
         grain = filled - images.mean(tuple(range(2, images.ndim)), keepdim=True)
@@ -225,7 +269,7 @@ class NoisyLinearFill(Fill):
 
 
 def blur_axis(images: Tensor, axis: int, sigma: float) -> Tensor:
-    """Gaussian blur of ``sigma`` pixels along one axis; the borders are continued by their own value."""
+    """Blur by a Gaussian of ``sigma`` pixels along one axis; the borders are continued by their own value."""
     moved = images.movedim(axis, -1)
     rows = moved.reshape(-1, 1, moved.shape[-1])
     reach = max(1, round(3 * sigma))

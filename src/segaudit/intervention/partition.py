@@ -1,4 +1,4 @@
-"""Partitions of an image into the regions that are removed one at a time."""
+"""Partitions: cut images into the segments that are removed one at a time."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,37 +7,37 @@ from math import prod
 import torch
 from torch import Tensor
 
-#: Most distances between pixels and centres that are held at once: 8 MiB, as much as a processor's cache holds.
+#: Largest number of distances between pixels and centres held at once: 8 MiB, the size of a processor's cache.
 _MOST_DISTANCES = 1 << 20
 
 
 class Regions(ABC):
-    """Partition each image, at one or several scales.
+    """Cuts each image into segments, at one or several scales.
 
     Args:
-        counts: about how many regions an image is cut into, a number a scale.
+        counts: approximate number of segments for each scale.
 
     """
 
     def __init__(self, counts: Sequence[int] = (24, 64, 140)) -> None:
         if not counts or min(counts) < 2:
-            raise ValueError(f"counts needs at least one scale of at least 2 regions, got {list(counts)}.")
+            raise ValueError(f"counts needs at least one scale of at least 2 segments, got {list(counts)}.")
         self.counts = list(counts)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """A label map ``(B, *S)`` int64 for each scale, labels from 0; images ``(B, channels, *S)``."""
+        """Return a label map ``(B, *S)`` int64 for each scale, with labels from 0, of images ``(B, channels, *S)``."""
         return [self.partition(images, count) for count in self.counts]
 
     @abstractmethod
     def partition(self, images: Tensor, count: int) -> Tensor:
-        """A label map ``(B, *S)`` int64 of about ``count`` regions, labels from 0; a label may be unused."""
+        """Return a label map ``(B, *S)`` int64 of about ``count`` segments, with labels from 0; a label may be unused."""
 
 
 class GridRegions(Regions):
-    """Boxes of nearly equal size, the same for all images."""
+    """Cuts all images into the same boxes of nearly equal size."""
 
     def partition(self, images: Tensor, count: int) -> Tensor:
-        """Boxes as close to cubes as the image's shape allows."""
+        """Return the labels of boxes that are as close to cubes as the image's shape allows."""
         size = images.shape[2:]
         labels = torch.zeros(size, dtype=torch.int64, device=images.device)
         for axis, cells in enumerate(_cells(size, count)):
@@ -47,14 +47,14 @@ class GridRegions(Regions):
 
 
 class SuperpixelRegions(Regions):
-    """Superpixels that follow the image's edges: k-means over colour and place, started on a grid.
+    """Cuts images into superpixels that follow their edges, by k-means over colour and place that starts on a grid.
 
-    SLIC's distance (Achanta et al. 2012, equation 3) without its search window, so that all images of a batch are cut at
-    once on their device, in any number of spatial dimensions.
+    The distance is SLIC's (Achanta et al. 2012, equation 3) without its search window, so that all images of a batch are
+    cut together on their device, in any number of spatial dimensions.
 
     Args:
-        counts: about how many regions an image is cut into, a number a scale.
-        compactness: weight of place against colour; the larger, the more the regions resemble boxes.
+        counts: approximate number of segments for each scale.
+        compactness: weight of place against colour; the larger, the more the segments resemble boxes.
         iterations: rounds of k-means.
 
     """
@@ -67,19 +67,19 @@ class SuperpixelRegions(Regions):
         self.iterations = iterations
 
     def partition(self, images: Tensor, count: int) -> Tensor:
-        """Labels ``(B, *S)`` after the last round."""
+        """Return the labels ``(B, *S)`` after the last round."""
         at_once = max(1, _MOST_DISTANCES // (prod(_cells(images.shape[2:], count)) * prod(images.shape[2:])))
         return torch.cat([self._cut(part, count) for part in images.split(at_once)])
 
     def _cut(self, images: Tensor, count: int) -> Tensor:
-        # Double precision: with rounding far below any difference, the order of a sum, and with it the rest of the batch,
-        # the number of threads and the device, decides no pixel's region.
+        # In double precision, rounding is far below any difference. So the rest of the batch, the number of threads and the
+        # device, which change the order of sums, do not change a pixel's segment.
         images = images.double()
         size, batch = images.shape[2:], len(images)
         cells = _cells(size, count)
         axes = tuple(range(2, images.ndim))
         colour = images / images.std(dim=(1, *axes), keepdim=True, correction=0).clamp_min(1e-6)
-        # Place in units of a region's side, colour in units of the image's contrast.
+        # Place in units of a segment's side, colour in units of the image's contrast.
         grid = torch.meshgrid(
             *[torch.arange(s, device=images.device, dtype=images.dtype) * (c / s) for s, c in zip(size, cells, strict=True)],
             indexing="ij",
@@ -87,12 +87,12 @@ class SuperpixelRegions(Regions):
         place = self.compactness * torch.stack(grid).expand(batch, *[-1] * (len(size) + 1))
         features = torch.cat([colour, place], dim=1).flatten(2)  # (B, F, P)
         labels = GridRegions([count]).partition(images, count).flatten(1)
-        regions = prod(cells)
+        segments = prod(cells)
         ones = torch.ones_like(features[:, :1])
-        at_once = max(1, _MOST_DISTANCES // (batch * regions))  # of a large volume's pixels
+        at_once = max(1, _MOST_DISTANCES // (batch * segments))  # pixels of a large volume
         for _ in range(self.iterations):
             index = labels[:, None].expand(-1, features.shape[1] + 1, -1)
-            sums = features.new_zeros(batch, features.shape[1] + 1, regions)
+            sums = features.new_zeros(batch, features.shape[1] + 1, segments)
             sums.scatter_add_(2, index, torch.cat([features, ones], dim=1))
             centres = sums[:, :-1] / sums[:, -1:].clamp_min(1)
             # ‖f − c‖² without ‖f‖², which is the same for all centres.
@@ -108,9 +108,9 @@ class SuperpixelRegions(Regions):
 
 
 def _cells(size: Sequence[int], count: int) -> list[int]:
-    """How many cells along each axis give about ``count`` cells that are nearly cubes.
+    """Return the numbers of cells along each axis that give about ``count`` cells that are nearly cubes.
 
-    An axis that is shorter than a cell is left whole, so that a thin volume is cut as its slices are.
+    An axis that is shorter than a cell is not cut, so that a thin volume is cut like its slices.
 
     Example:
         >>> _cells((64, 64), 64), _cells((2, 64, 64), 64)

@@ -1,4 +1,4 @@
-"""Small changes of the input that a map should survive as long as the prediction does."""
+"""Perturbations: small changes of the input under which a map should be stable as long as the prediction is."""
 
 import random
 from abc import ABC, abstractmethod
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 
 
 class Perturbation(ABC):
-    """Change each image a little. It may look at nothing but its own image.
+    """Changes each image a little, without looking at the other images.
 
-    One that moves the image's content says so by ``move`` and ``back``: regions are moved before a perturbed image is
-    explained, maps and predictions are moved back before they are compared, so that what is compared is aligned.
+    A perturbation that moves the image's content overrides ``move`` and ``back``. Regions are moved before a perturbed image
+    is explained, and maps and predictions are moved back before they are compared.
     """
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Tensor:
-        """Perturbed images of the same shape ``(B, channels, *S)``."""
+        """Return perturbed images of the same shape ``(B, channels, *S)``."""
 
     def move(self, values: Tensor) -> Tensor:
-        """Values at an image's pixels, ``(N, *S)`` of any type, laid where these pixels are in the perturbed image."""
+        """Move values ``(N, *S)`` of any type from an image's pixels to their places in the perturbed image."""
         return values
 
     def back(self, maps: Tensor) -> Tensor:
-        """Values at a perturbed image's pixels, ``(N, *S)`` of any type, laid where these pixels are in the image."""
+        """Move values ``(N, *S)`` of any type from a perturbed image's pixels to their places in the image."""
         return maps
 
 
 class GaussianNoise(Perturbation):
-    """Add Gaussian noise.
+    """Adds Gaussian noise.
 
     Args:
         level: standard deviation of the noise over that of the image.
-        seed: another seed, another noise; one image always gets the same.
+        seed: seed of the noise; an image always gets the same noise for a seed.
 
     """
 
@@ -56,12 +56,12 @@ class GaussianNoise(Perturbation):
         self.seed = seed
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Noise that follows from each image's content and the seed."""
+        """Add noise that depends on each image's content and the seed."""
         return add_noise(images, self.level, randomness.image_keys(images, self.seed))
 
 
 class Brightness(Perturbation):
-    """Add a constant to all channels.
+    """Adds a constant to all channels.
 
     Args:
         shift: the constant over the image's standard deviation.
@@ -72,12 +72,12 @@ class Brightness(Perturbation):
         self.shift = shift
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Brighter images, darker ones for a negative shift."""
+        """Return brighter images, or darker ones for a negative shift."""
         return images + self.shift * _spread(images)
 
 
 class Contrast(Perturbation):
-    """Scale each channel about its mean, which means the same whatever the channels' normalisation.
+    """Scales each channel about its mean, so that the channels' normalisation does not matter.
 
     Args:
         factor: below 1 for less contrast, above for more.
@@ -94,13 +94,13 @@ class Contrast(Perturbation):
         self.factor = factor
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The same mean colour, ``factor`` times the deviations from it."""
+        """Multiply the deviations from the mean colour by ``factor``."""
         mean = images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
         return mean + self.factor * (images - mean)
 
 
 class GaussianBlur(Perturbation):
-    """Blur a little, as a camera out of focus.
+    """Blurs a little, like a camera out of focus.
 
     Args:
         sigma: standard deviation of the blur in pixels.
@@ -113,20 +113,20 @@ class GaussianBlur(Perturbation):
         self.sigma = sigma
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Blur along one axis after the other; the borders are continued by their own value."""
+        """Blur along one axis after the other; beyond the borders, their values repeat."""
         for axis in range(2, images.ndim):
             images = blur_axis(images, axis, self.sigma)
         return images
 
 
 class Shift(Perturbation):
-    """Move the image's content by a few pixels along every axis.
+    """Moves the image's content by a few pixels along every axis.
 
-    The strip that enters the image repeats the border's value. The strip that leaves it is lost: moved back, it has the
-    value of the nearest pixel that stayed, for maps and predictions alike.
+    The strip that enters the image repeats the border's value. The strip that leaves it is lost: after moving back, it has
+    the value of the nearest pixel that stayed, in maps and predictions alike.
 
     Args:
-        pixels: how far, to higher indices; to lower ones if negative.
+        pixels: distance, towards higher indices; negative for lower ones.
 
     Example:
         >>> shift = Shift(1)
@@ -139,7 +139,7 @@ class Shift(Perturbation):
         self.pixels = pixels
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Moved images.
+        """Return moved images.
 
         Raises:
             ValueError: if nothing of an image would stay in it.
@@ -150,22 +150,23 @@ class Shift(Perturbation):
         return _shift(images, 2, self.pixels)
 
     def move(self, values: Tensor) -> Tensor:
-        """Moved as the images are."""
+        """Move values like the images."""
         return _shift(values, 1, self.pixels)
 
     def back(self, maps: Tensor) -> Tensor:
-        """Moved the other way."""
+        """Move values the other way."""
         return _shift(maps, 1, -self.pixels)
 
 
 class JPEG(Perturbation):
-    """Compress each image and decode it again.
+    """Compresses each image and decodes it again.
 
-    Each image's own range, over all channels, is mapped to the bytes 0 to 255 and back, as normalised images have no range
-    of their own. Runs on the CPU, so that every device sees the same; for two spatial dimensions and 1 or 3 channels.
+    Each image's own range, over all channels, is mapped to the bytes 0 to 255 and back, because normalised images have no
+    fixed range. It runs on the CPU, so that the result does not depend on the device. Images need two spatial dimensions
+    and 1 or 3 channels.
 
     Args:
-        quality: of the compression, from 1 (bad) to 100.
+        quality: quality of the compression, from 1 (bad) to 100.
 
     """
 
@@ -175,7 +176,7 @@ class JPEG(Perturbation):
         self.quality = quality
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Decoded images.
+        """Return decoded images.
 
         Raises:
             ValueError: if an image is not two-dimensional or has neither 1 nor 3 channels.
@@ -193,20 +194,23 @@ class JPEG(Perturbation):
 
 
 class Albumentations(Perturbation):
-    """Any pixel-level transform of Albumentations.
+    """Applies a pixel-level transform of Albumentations.
 
-    Each image's own range, over all channels, is mapped to the bytes 0 to 255 and back, as normalised images have no range
-    of their own; the transform sees bytes ``(H, W, channels)``. It is applied to every image, whatever its ``p``, and its
-    random choices follow from the image's content and the seed. Runs on the CPU, image by image.
+    Each image's own range, over all channels, is mapped to the bytes 0 to 255 and back, because normalised images have no
+    fixed range. The transform gets bytes ``(H, W, channels)``. It is applied to every image, whatever its ``p``, and its
+    random choices depend on the image's content and the seed. It runs on the CPU, image by image.
 
     Args:
-        transform: ``albumentations.RandomFog()``, say. Those that move pixels are refused: a map would lie elsewhere.
-        seed: another seed, other choices; one image always gets the same.
+        transform: a transform such as ``albumentations.RandomFog()``. It must not move pixels.
+        seed: seed of the random choices; an image always gets the same ones for a seed.
+
+    Raises:
+        ValueError: if the transform may move pixels.
 
     """
 
     def __init__(self, transform: "ImageOnlyTransform", seed: int = 0) -> None:
-        from albumentations import ImageOnlyTransform  # seconds, for those alone who use it
+        from albumentations import ImageOnlyTransform  # takes seconds, which only its users should wait
 
         if not isinstance(transform, ImageOnlyTransform):
             raise ValueError(
@@ -217,7 +221,7 @@ class Albumentations(Perturbation):
         self.seed = seed
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Transformed images.
+        """Return transformed images.
 
         Raises:
             ValueError: if an image is not two-dimensional, or the transform changes its shape or its type.
@@ -238,12 +242,12 @@ class Albumentations(Perturbation):
 
 
 def add_noise(images: Tensor, level: float, keys: Tensor) -> Tensor:
-    """Images ``(B, channels, *S)`` with Gaussian noise of ``level`` times their standard deviation, drawn from ``keys``.
+    """Add Gaussian noise to images.
 
     Args:
         images: ``(B, channels, *S)``.
         level: standard deviation of the noise over that of each image.
-        keys: ``(B,)``, see :func:`segaudit.randomness.image_keys`.
+        keys: random keys ``(B,)``, see :func:`segaudit.randomness.image_keys`.
 
     """
     return images + level * _spread(images) * randomness.normal(keys, images.shape[1:]).to(images.dtype)
@@ -261,7 +265,7 @@ def _shift(values: Tensor, first: int, pixels: int) -> Tensor:
 
 
 def _as_bytes(images: Tensor, who: object, change: Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]) -> Tensor:
-    """Images changed one by one as bytes ``(H, W, channels)``; each image's range is mapped to 0..255 and back."""
+    """Change images one by one as bytes ``(H, W, channels)``; each image's range is mapped to 0..255 and back."""
     if images.ndim != 4:
         raise ValueError(
             f"{type(who).__name__} knows images (B, channels, H, W) alone, got {tuple(images.shape)}; leave it out here."

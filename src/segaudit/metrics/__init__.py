@@ -1,5 +1,7 @@
 """Scores as torchmetrics classes, with the same names as in :mod:`segaudit.functional`."""
 
+# Written by `make tables` from the lists `__all__` of the modules.
+
 from segaudit.metrics.base import TargetMean
 from segaudit.metrics.calibration import EffectCalibration, EffectCalibrationError
 from segaudit.metrics.cue import CueEffect, CueMass

@@ -1,4 +1,4 @@
-"""What every score's Metric class is: per-target values, kept, and averaged over the targets that could be scored."""
+"""Defines what every score's class is: a metric that averages values over the targets that could be scored."""
 
 from typing import Any
 
@@ -8,16 +8,18 @@ from torchmetrics import Metric
 
 from segaudit.names import snake_case
 
+__all__ = ["TargetMean"]
+
 
 class TargetMean(Metric):
-    """Mean over all targets that could be scored; exact over batches and ranks, NaN where there is none.
+    """Averages values over all targets that could be scored; exact over batches and ranks, NaN where there is none.
 
     A subclass calls :meth:`add` with the values of one ``update``. The parameters of its ``update`` name the evidence
-    that it needs; :class:`segaudit.Auditor` computes what some metric names and hands it over by name.
+    that it needs; :class:`segaudit.Auditor` computes the evidence that some metric names and passes it by name.
 
     ``plot_lower_bound`` and ``plot_upper_bound``, torchmetrics' own, are the range of every value that the evidence of an
-    audit can give; None where there is no end. S is in [0, 1] and a target with S(x) below 0.05 is not scored, so that
-    scores relative to S(x) are in [0, 20]: the ranges of faithfulness follow from that.
+    audit can give; None where there is no end. S is in [0, 1], and a target with S(x) below 0.05 is not scored. So
+    confidences relative to S(x) are in [0, 20], and the ranges of faithfulness follow from that.
     """
 
     full_state_update = False
@@ -36,7 +38,7 @@ class TargetMean(Metric):
         return snake_case(type(self).__name__)
 
     def add(self, values: Tensor) -> None:
-        """Keep the values ``(N,)`` of one update; NaN for a target that could not be scored."""
+        """Store the values ``(N,)`` of one update; NaN for a target that could not be scored."""
         self.values.append(values.detach().float())
 
     @property
@@ -47,9 +49,9 @@ class TargetMean(Metric):
 
     @property
     def unscored(self) -> int:
-        """How many targets could not be scored so far."""
+        """The number of targets that could not be scored so far."""
         return int(self.per_target.isnan().sum())
 
     def compute(self) -> Tensor:
-        """Mean over the scored targets, a scalar."""
+        """Return the mean over the scored targets, a scalar."""
         return self.per_target.double().nanmean().float()

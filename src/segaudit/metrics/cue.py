@@ -1,13 +1,15 @@
-"""Metrics for planted data; see :mod:`segaudit.functional.cue`."""
+"""Averages scores of planted data over targets; see :mod:`segaudit.functional.cue`."""
 
 from torch import Tensor
 
 from segaudit.functional.cue import cue_effect, cue_mass
 from segaudit.metrics.base import TargetMean
 
+__all__ = ["CueEffect", "CueMass"]
+
 
 class CueMass(TargetMean):
-    """Mean of :func:`segaudit.functional.cue_mass` over targets."""
+    """Average :func:`segaudit.functional.cue_mass` over targets."""
 
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
@@ -18,7 +20,7 @@ class CueMass(TargetMean):
 
 
 class CueEffect(TargetMean):
-    """Mean of :func:`segaudit.functional.cue_effect` over targets."""
+    """Average :func:`segaudit.functional.cue_effect` over targets."""
 
     plot_lower_bound = -19.0
     plot_upper_bound = 1.0

@@ -1,4 +1,4 @@
-"""Metrics of deletion and insertion curves; see :mod:`segaudit.functional.faithfulness`."""
+"""Averages scores of deletion and insertion curves over targets; see :mod:`segaudit.functional.faithfulness`."""
 
 from typing import Any
 
@@ -17,9 +17,21 @@ from segaudit.functional.faithfulness import (
 )
 from segaudit.metrics.base import TargetMean
 
+__all__ = [
+    "IROF",
+    "Comprehensiveness",
+    "CurveError",
+    "DeletionAUC",
+    "FaithfulnessGap",
+    "FillResidual",
+    "InsertionAUC",
+    "Monotonicity",
+    "Sufficiency",
+]
+
 
 class DeletionAUC(TargetMean):
-    """Mean of :func:`segaudit.functional.deletion_auc` over targets.
+    """Average :func:`segaudit.functional.deletion_auc` over targets.
 
     Example:
         >>> import torch
@@ -40,7 +52,7 @@ class DeletionAUC(TargetMean):
 
 
 class InsertionAUC(TargetMean):
-    """Mean of :func:`segaudit.functional.insertion_auc` over targets."""
+    """Average :func:`segaudit.functional.insertion_auc` over targets."""
 
     higher_is_better = True
     plot_lower_bound = -1.0
@@ -52,7 +64,7 @@ class InsertionAUC(TargetMean):
 
 
 class FaithfulnessGap(TargetMean):
-    """Mean of :func:`segaudit.functional.faithfulness_gap` over targets."""
+    """Average :func:`segaudit.functional.faithfulness_gap` over targets."""
 
     higher_is_better = True
     plot_lower_bound = -40.0
@@ -66,7 +78,7 @@ class FaithfulnessGap(TargetMean):
 
 
 class CurveError(TargetMean):
-    """Mean of :func:`segaudit.functional.curve_error` over targets."""
+    """Average :func:`segaudit.functional.curve_error` over targets."""
 
     higher_is_better = False
     plot_lower_bound = 0.0
@@ -78,7 +90,7 @@ class CurveError(TargetMean):
 
 
 class Comprehensiveness(TargetMean):
-    """Mean of :func:`segaudit.functional.comprehensiveness` over targets.
+    """Average :func:`segaudit.functional.comprehensiveness` over targets.
 
     Args:
         k: share of the image's pixels in (0, 1].
@@ -100,7 +112,7 @@ class Comprehensiveness(TargetMean):
 
 
 class Sufficiency(TargetMean):
-    """Mean of :func:`segaudit.functional.sufficiency` over targets.
+    """Average :func:`segaudit.functional.sufficiency` over targets.
 
     Args:
         k: share of the image's pixels in (0, 1].
@@ -122,7 +134,7 @@ class Sufficiency(TargetMean):
 
 
 class Monotonicity(TargetMean):
-    """Mean of :func:`segaudit.functional.monotonicity` over targets."""
+    """Average :func:`segaudit.functional.monotonicity` over targets."""
 
     higher_is_better = True
     plot_lower_bound = 0.5
@@ -134,7 +146,7 @@ class Monotonicity(TargetMean):
 
 
 class IROF(TargetMean):
-    """Mean of :func:`segaudit.functional.irof` over targets."""
+    """Average :func:`segaudit.functional.irof` over targets."""
 
     higher_is_better = True
     plot_lower_bound = -38.0
@@ -146,7 +158,7 @@ class IROF(TargetMean):
 
 
 class FillResidual(TargetMean):
-    """Mean of :func:`segaudit.functional.fill_residual` over targets."""
+    """Average :func:`segaudit.functional.fill_residual` over targets."""
 
     higher_is_better = False
     plot_lower_bound = 0.0

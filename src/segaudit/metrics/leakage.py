@@ -1,4 +1,4 @@
-"""Metrics of attribution outside the target; see :mod:`segaudit.functional.leakage`."""
+"""Averages scores of attribution outside the target over targets; see :mod:`segaudit.functional.leakage`."""
 
 from typing import Any
 
@@ -7,9 +7,11 @@ from torch import Tensor
 from segaudit.functional.leakage import EPSILON, off_target_leakage, unsupported_leakage
 from segaudit.metrics.base import TargetMean
 
+__all__ = ["OffTargetLeakage", "UnsupportedLeakage"]
+
 
 class OffTargetLeakage(TargetMean):
-    """Mean of :func:`segaudit.functional.off_target_leakage` over targets.
+    """Average :func:`segaudit.functional.off_target_leakage` over targets.
 
     Args:
         tolerance: pixels by which the region is dilated first.
@@ -31,7 +33,7 @@ class OffTargetLeakage(TargetMean):
 
 
 class UnsupportedLeakage(TargetMean):
-    """Mean of :func:`segaudit.functional.unsupported_leakage` over targets.
+    """Average :func:`segaudit.functional.unsupported_leakage` over targets.
 
     Args:
         tolerance: pixels by which the region is dilated first.

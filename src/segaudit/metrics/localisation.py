@@ -1,4 +1,4 @@
-"""Metrics of where a map points; see :mod:`segaudit.functional.localisation`."""
+"""Averages scores of where a map points over targets; see :mod:`segaudit.functional.localisation`."""
 
 from typing import Any
 
@@ -7,9 +7,11 @@ from torch import Tensor
 from segaudit.functional.localisation import localisation_auc, pointing_game, relevance_mass, relevance_rank
 from segaudit.metrics.base import TargetMean
 
+__all__ = ["LocalisationAUC", "PointingGame", "RelevanceMass", "RelevanceRank"]
+
 
 class PointingGame(TargetMean):
-    """Mean of :func:`segaudit.functional.pointing_game` over targets.
+    """Average :func:`segaudit.functional.pointing_game` over targets.
 
     Args:
         tolerance: pixels by which the region is dilated first.
@@ -31,7 +33,7 @@ class PointingGame(TargetMean):
 
 
 class RelevanceMass(TargetMean):
-    """Mean of :func:`segaudit.functional.relevance_mass` over targets."""
+    """Average :func:`segaudit.functional.relevance_mass` over targets."""
 
     higher_is_better = True
     plot_lower_bound = 0.0
@@ -43,7 +45,7 @@ class RelevanceMass(TargetMean):
 
 
 class RelevanceRank(TargetMean):
-    """Mean of :func:`segaudit.functional.relevance_rank` over targets."""
+    """Average :func:`segaudit.functional.relevance_rank` over targets."""
 
     higher_is_better = True
     plot_lower_bound = 0.0
@@ -55,7 +57,7 @@ class RelevanceRank(TargetMean):
 
 
 class LocalisationAUC(TargetMean):
-    """Mean of :func:`segaudit.functional.localisation_auc` over targets."""
+    """Average :func:`segaudit.functional.localisation_auc` over targets."""
 
     higher_is_better = True
     plot_lower_bound = 0.0

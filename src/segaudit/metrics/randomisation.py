@@ -1,13 +1,15 @@
-"""Metrics of maps of randomised models; see :mod:`segaudit.functional.randomisation`."""
+"""Averages scores of maps of randomised models over targets; see :mod:`segaudit.functional.randomisation`."""
 
 from torch import Tensor
 
 from segaudit.functional.randomisation import randomisation, randomisation_full
 from segaudit.metrics.base import TargetMean
 
+__all__ = ["Randomisation", "RandomisationFull"]
+
 
 class Randomisation(TargetMean):
-    """Mean of :func:`segaudit.functional.randomisation` over targets."""
+    """Average :func:`segaudit.functional.randomisation` over targets."""
 
     higher_is_better = False
     plot_lower_bound = -1.0
@@ -19,7 +21,7 @@ class Randomisation(TargetMean):
 
 
 class RandomisationFull(TargetMean):
-    """Mean of :func:`segaudit.functional.randomisation_full` over targets."""
+    """Average :func:`segaudit.functional.randomisation_full` over targets."""
 
     higher_is_better = False
     plot_lower_bound = -1.0

@@ -1,12 +1,27 @@
-"""What an explanation costs."""
+"""Averages what an explanation costs over targets."""
 
 from torch import Tensor
 
 from segaudit.metrics.base import TargetMean
 
+__all__ = ["Forwards", "Seconds"]
+
 
 class Seconds(TargetMean):
-    """Mean wall-clock seconds per target; work that explainers share is charged to each that uses it."""
+    """Average wall-clock seconds per target; work that explainers share is charged to each that uses it.
+
+    Unit:
+        seconds a target
+
+    Cost:
+        0
+
+    Definition:
+        Wall clock.
+
+    Pitfalls:
+        It depends on the machine and the batch size: compare within one run.
+    """
 
     higher_is_better = False
     plot_lower_bound = 0.0
@@ -18,12 +33,24 @@ class Seconds(TargetMean):
 
 
 class Forwards(TargetMean):
-    """Mean forward-equivalents per target; work that explainers share is charged to each that uses it.
+    """Average forward-equivalents per target; work that explainers share is charged to each that uses it.
 
-    An image through the network once is 1, its backward pass 2, also where that ends at a layer in the middle. Exact and the
-    same on every machine. As with :class:`Seconds`, the passes of a batch are shared evenly by its targets, so that the
-    value of one target depends on how many targets its batch has. What an audit needs anyway, the logits of the batch, is
-    charged to nobody, and so is the search for a CAM's layer, which happens once a model.
+    One image through the network counts 1 and its backward pass 2, also where that ends at a layer in the middle. The logits
+    of the batch, which an audit needs anyway, are charged to nobody. Neither is the search for a CAM's layer, which happens
+    once a model.
+
+    Unit:
+        forwards a target, a backward as two
+
+    Cost:
+        0
+
+    Definition:
+        Our reading.
+
+    Pitfalls:
+        The targets of a batch share its passes evenly, so the value of a target depends on how many there are. Unlike
+        ``seconds`` it is the same on every machine.
     """
 
     higher_is_better = False

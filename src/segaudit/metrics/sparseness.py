@@ -1,13 +1,15 @@
-"""Metrics of how few pixels hold the credit; see :mod:`segaudit.functional.sparseness`."""
+"""Averages scores of how few pixels hold the credit over targets; see :mod:`segaudit.functional.sparseness`."""
 
 from torch import Tensor
 
 from segaudit.functional.sparseness import entropy, sparseness
 from segaudit.metrics.base import TargetMean
 
+__all__ = ["Entropy", "Sparseness"]
+
 
 class Sparseness(TargetMean):
-    """Mean of :func:`segaudit.functional.sparseness` over targets."""
+    """Average :func:`segaudit.functional.sparseness` over targets."""
 
     higher_is_better = True
     plot_lower_bound = 0.0
@@ -19,7 +21,7 @@ class Sparseness(TargetMean):
 
 
 class Entropy(TargetMean):
-    """Mean of :func:`segaudit.functional.entropy` over targets."""
+    """Average :func:`segaudit.functional.entropy` over targets."""
 
     higher_is_better = False
     plot_lower_bound = 0.0

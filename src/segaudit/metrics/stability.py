@@ -1,4 +1,4 @@
-"""Metrics of maps under perturbations; see :mod:`segaudit.functional.stability`."""
+"""Averages scores of maps under perturbations over targets; see :mod:`segaudit.functional.stability`."""
 
 from typing import Any
 
@@ -7,9 +7,11 @@ from torch import Tensor
 from segaudit.functional.stability import max_sensitivity, stability, stability_retention, topk_overlap
 from segaudit.metrics.base import TargetMean
 
+__all__ = ["MaxSensitivity", "Stability", "StabilityRetention", "TopkOverlap"]
+
 
 class Stability(TargetMean):
-    """Mean of :func:`segaudit.functional.stability` over targets."""
+    """Average :func:`segaudit.functional.stability` over targets."""
 
     higher_is_better = True
     plot_lower_bound = -1.0
@@ -21,7 +23,7 @@ class Stability(TargetMean):
 
 
 class StabilityRetention(TargetMean):
-    """Mean of :func:`segaudit.functional.stability_retention` over targets."""
+    """Average :func:`segaudit.functional.stability_retention` over targets."""
 
     higher_is_better = True
     plot_lower_bound = 0.0
@@ -33,7 +35,7 @@ class StabilityRetention(TargetMean):
 
 
 class MaxSensitivity(TargetMean):
-    """Mean of :func:`segaudit.functional.max_sensitivity` over targets."""
+    """Average :func:`segaudit.functional.max_sensitivity` over targets."""
 
     higher_is_better = False
     plot_lower_bound = 0.0
@@ -45,7 +47,7 @@ class MaxSensitivity(TargetMean):
 
 
 class TopkOverlap(TargetMean):
-    """Mean of :func:`segaudit.functional.topk_overlap` over targets.
+    """Average :func:`segaudit.functional.topk_overlap` over targets.
 
     Args:
         k: share of the image's pixels in (0, 1].

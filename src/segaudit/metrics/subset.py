@@ -1,13 +1,15 @@
-"""Metrics of random subsets of regions; see :mod:`segaudit.functional.subset`."""
+"""Averages scores of random subsets of segments over targets; see :mod:`segaudit.functional.subset`."""
 
 from torch import Tensor
 
 from segaudit.functional.subset import faithfulness_correlation, infidelity, sensitivity_n
 from segaudit.metrics.base import TargetMean
 
+__all__ = ["FaithfulnessCorrelation", "Infidelity", "SensitivityN"]
+
 
 class Infidelity(TargetMean):
-    """Mean of :func:`segaudit.functional.infidelity` over targets."""
+    """Average :func:`segaudit.functional.infidelity` over targets."""
 
     higher_is_better = False
     plot_lower_bound = 0.0
@@ -19,7 +21,7 @@ class Infidelity(TargetMean):
 
 
 class FaithfulnessCorrelation(TargetMean):
-    """Mean of :func:`segaudit.functional.faithfulness_correlation` over targets."""
+    """Average :func:`segaudit.functional.faithfulness_correlation` over targets."""
 
     higher_is_better = True
     plot_lower_bound = -1.0
@@ -31,7 +33,7 @@ class FaithfulnessCorrelation(TargetMean):
 
 
 class SensitivityN(TargetMean):
-    """Mean of :func:`segaudit.functional.sensitivity_n` over targets."""
+    """Average :func:`segaudit.functional.sensitivity_n` over targets."""
 
     higher_is_better = True
     plot_lower_bound = -1.0

@@ -1,4 +1,4 @@
-"""Records: what an audit leaves in a run folder, and how it is read again."""
+"""Records: writes and reads the files that an audit leaves in a run folder."""
 
 from segaudit.records.blocks import Block
 from segaudit.records.files import atomic_write, sha256

@@ -1,4 +1,4 @@
-"""Blocks: some images of a data set under one network, their scores in one file that is complete or not there."""
+"""Blocks: files with the scores of some images of a data set under one network."""
 
 import json
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from segaudit.records.files import atomic_write
 
 @dataclass
 class Block:
-    """Holds what one block of images gave.
+    """Holds the results of one block of images.
 
     Attributes:
         records: one row per (target, explainer).
-        confusion: pixels by true and predicted class ``(C, C)``, ignored ones left out.
-        samples: hash of every image and mask, by its name.
+        confusion: numbers of pixels by true and predicted class ``(C, C)``, without ignored pixels.
+        samples: hash of each image and its mask, by the image's name.
 
     """
 
@@ -28,7 +28,7 @@ class Block:
     samples: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Write the block; a kill on the way leaves nothing."""
+        """Write the block to a file, completely or not at all."""
         table = pa.Table.from_pylist(self.records) if self.records else pa.table({})
         about = json.dumps({"confusion": self.confusion, "samples": self.samples})
         with atomic_write(path) as draft:
@@ -39,7 +39,7 @@ class Block:
         """Read a block.
 
         Raises:
-            ValueError: if the file is none.
+            ValueError: if the file is not a block.
 
         """
         try:

@@ -1,4 +1,4 @@
-"""Writes files that are complete or not there, and identifies them by hash."""
+"""Writes files completely or not at all, and computes their hashes."""
 
 import hashlib
 import os
@@ -9,13 +9,13 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Give a name to write to, which becomes ``path`` at the end; after an error or a kill, the file of before is there.
+    """Yield the path of a draft, which replaces ``path`` at the end. After an error or a kill, ``path`` is as before.
 
-    Missing folders are made. The draft's name has an ending of its own, so that no search for files like ``path`` meets
-    what a kill left behind; writers that go by endings have to be told the format.
+    Missing folders are made. The draft has an ending of its own, so that no search for files like ``path`` finds the draft
+    of a killed process. Writers that choose the format by the ending need it as an argument.
 
     Raises:
-        OSError: if the file cannot be written; a full disk, say.
+        OSError: if the file cannot be written, on a full disk for example.
 
     Example:
         >>> import tempfile
@@ -32,7 +32,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     try:
         yield draft
         with open(draft, "rb") as written:
-            os.fsync(written.fileno())  # else a machine that stops may keep the name and lose what is in it
+            os.fsync(written.fileno())  # or else a crash of the machine may leave the name without the content
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)

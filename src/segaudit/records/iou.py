@@ -1,4 +1,4 @@
-"""Intersection over union, pooled over pixels: the one definition for training, audits and benchmarks."""
+"""Computes the intersection over union, pooled over pixels, for training, audits and benchmarks."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ def confusion_matrix(
 ) -> list[list[int]]:
     """Count pixels by true and predicted class, as nested lists ``(C, C)``; empty without masks.
 
-    Pixels whose label is ``ignore_index`` or none of the classes do not count.
+    Pixels whose label is ``ignore_index`` or no class do not count.
 
     Args:
         prediction: class indices ``(B, *S)``.
@@ -37,11 +37,11 @@ def confusion_matrix(
 def pooled_iou(confusion: Tensor, ignore_index: int | None = None) -> Tensor:
     """Return the intersection over union of each class, ``(C,)`` in [0, 1], from counts ``(C, C)``.
 
-    NaN for a class that does not occur, and for the ignored class: its pixels are left out, so only its false alarms are
-    known.
+    It is NaN for a class that does not occur, and for the ignored class: its pixels are left out, so only its false
+    positives are known.
 
     Args:
-        confusion: pixels by true and predicted class.
+        confusion: numbers of pixels by true and predicted class.
         ignore_index: the label of pixels that count nowhere.
 
     Example:
@@ -57,15 +57,15 @@ def pooled_iou(confusion: Tensor, ignore_index: int | None = None) -> Tensor:
 
 
 def iou_of_blocks(confusions: Iterable[list[list[int]]], ignore_index: int | None = None) -> tuple[float, list[float]]:
-    """Return the mean IoU and that of each class over several blocks of images; NaN and an empty list without masks.
+    """Return the mean IoU and the IoU of each class over several blocks; NaN and an empty list without masks.
 
     Example:
         >>> mean, each = iou_of_blocks([[[3, 1], [0, 4]]])
-        >>> round(mean, 4), [round(one, 4) for one in each]
+        >>> round(mean, 4), [round(iou, 4) for iou in each]
         (0.775, [0.75, 0.8])
 
     """
-    tables = [torch.tensor(one) for one in confusions if one]
+    tables = [torch.tensor(confusion) for confusion in confusions if confusion]
     if not tables:
         return float("nan"), []
     each = pooled_iou(torch.stack(tables).sum(dim=0).double(), ignore_index)

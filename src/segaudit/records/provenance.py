@@ -1,4 +1,4 @@
-"""Where figures come from: versions, command, hashes."""
+"""Records the provenance of figures: versions, command, hashes."""
 
 import hashlib
 import platform
@@ -25,7 +25,7 @@ _PACKAGES = (
 
 
 def provenance(**more: Any) -> dict[str, Any]:
-    """What another person needs to make the same figures: time, command, versions, the machine's kind, and ``more``."""
+    """Return what is needed to reproduce figures: time, command, versions, the kind of machine, and ``more``."""
     return {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -38,17 +38,17 @@ def provenance(**more: Any) -> dict[str, Any]:
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names and values of a state dict; the same wherever it lies."""
+    """Return the SHA-256 of the names and values of a state dict; the device does not matter."""
     return _hash(part for name, value in sorted(state.items()) for part in (name.encode(), value))
 
 
 def sample_hash(image: Tensor, mask: Tensor | None) -> str:
-    """SHA-256 over an image, as the model saw it, and its mask."""
+    """Return the SHA-256 of an image, as the model saw it, and its mask."""
     return _hash([image] if mask is None else [image, mask])
 
 
 def data_hash(samples: Mapping[str, str]) -> str:
-    """SHA-256 over the names and hashes of samples, in whatever order they came."""
+    """Return the SHA-256 of the names and hashes of samples; their order does not matter."""
     return _hash(part.encode() for pair in sorted(samples.items()) for part in pair)
 
 

@@ -1,4 +1,4 @@
-"""Runs as they lie on the disk, whatever made them: fit, audit or benchmark."""
+"""Reads run folders of fits, audits and benchmarks."""
 
 import csv
 import json
@@ -17,15 +17,15 @@ from segaudit.records.summary import read_summary
 
 @dataclass
 class Run:
-    """What a report finds of a run.
+    """Holds the content of a run folder.
 
     Attributes:
-        name: of the run.
-        folder: that was named.
-        audits: summaries, each with the folder it lies in.
-        epochs: of each epoch the logged values, from metrics.csv.
-        config: the configuration's text.
-        selection: what AuditCheckpoint wrote beside the checkpoints; empty where it did not.
+        name: name of the run.
+        folder: the folder.
+        audits: summaries, each with its folder.
+        epochs: logged values of each epoch, from metrics.csv.
+        config: text of the configuration.
+        selection: content of AuditCheckpoint's selection.json; empty where there is none.
 
     """
 
@@ -38,11 +38,11 @@ class Run:
 
 
 def read_run(folder: Path | str) -> Run:
-    """Read a run's folder: that of a fit or an audit (``runs/…/version_0``), of an audit alone, or of a benchmark.
+    """Read the folder of a fit or an audit (``runs/…/version_0``), of an audit alone, or of a benchmark.
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if no run left anything in it, or what it left is broken.
+        ValueError: if the folder holds no run, or a file in it is broken.
 
     """
     folder = Path(folder)
@@ -68,7 +68,7 @@ def read_run(folder: Path | str) -> Run:
 
 
 def read_records(folder: Path | str) -> list[dict[str, Any]]:
-    """The records of a run: those of a whole audit, or of the last epoch that was audited in ``fit``.
+    """Read the records of a run: those of its offline audit, or of the last epoch that was audited in ``fit``.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -92,7 +92,7 @@ def read_records(folder: Path | str) -> list[dict[str, Any]]:
 
 
 def run_names(folders: Sequence[Path | str]) -> list[str]:
-    """A name for each run: the ends of the paths, as long as it takes to tell them apart."""
+    """Return a name for each run: the end of its path, as long as needed to tell the runs apart."""
     paths = [_run_folder(Path(folder)).resolve() for folder in folders]
     for parts in range(2, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-parts:]) for path in paths]
@@ -102,7 +102,7 @@ def run_names(folders: Sequence[Path | str]) -> list[str]:
 
 
 def all_directions(folders: Sequence[Path | str]) -> dict[str, bool | None]:
-    """Whether higher is better, by score: of all that we know, and of what the runs say of theirs."""
+    """Tell by score whether higher is better, for segaudit's scores and for those in the summaries of the runs."""
     found = {entry.name: entry.cls.higher_is_better for entry in catalogue()}
     for folder in folders:
         for path in (*Path(folder).glob("summary.json"), *Path(folder).glob("*/summary.json")):
@@ -111,12 +111,12 @@ def all_directions(folders: Sequence[Path | str]) -> dict[str, bool | None]:
 
 
 def _run_folder(folder: Path) -> Path:
-    """The folder that Lightning made, where that of the audit in it was named."""
+    """Return the run folder that contains an audit's folder, or the folder itself."""
     return folder.parent if (folder / "summary.json").is_file() and (folder / "../config.yaml").is_file() else folder
 
 
 def _epochs(path: Path) -> list[dict[str, float]]:
-    """Rows of metrics.csv, those of one epoch brought together."""
+    """Read metrics.csv, with one row per epoch."""
     if not path.is_file():
         return []
     found: dict[float, dict[str, float]] = {}
@@ -132,5 +132,5 @@ def _epochs(path: Path) -> list[dict[str, float]]:
 
 
 def column(rows: list[dict[str, float]], name: str) -> list[float]:
-    """One column, NaN where a row has it not."""
+    """Return one column; NaN where a row lacks it."""
     return [row.get(name, nan) for row in rows]

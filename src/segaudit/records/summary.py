@@ -1,4 +1,4 @@
-"""What an audit or a benchmark came to, as plain data: what summary.json holds and every report is made from."""
+"""Makes, writes and reads summary.json, the results of an audit or a benchmark, from which every report is made."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from segaudit.records.files import atomic_write
 from segaudit.statistics import Estimate, Records, difference, holm, summary
 
 FORMAT = 1
-#: With fewer images the bootstrap's intervals are too narrow to be shown.
+#: With fewer images the bootstrap's intervals would be too narrow, and are not shown.
 FEW_IMAGES = 6
 
 
@@ -24,17 +24,17 @@ def part(
     samples: int,
     controls: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """One network on one data set: means with 95 % intervals over images, per class too, and what is missing and why.
+    """Summarise one network on one data set: means with 95 % intervals, by class too, and reasons for missing scores.
 
-    Where fewer than six images are scored there is no interval: the bootstrap's would be too narrow.
+    The intervals are over images. With fewer than six scored images there is none: the bootstrap's would be too narrow.
 
     Args:
         data: name of the data set.
         network: name of the network.
         records: one row per (target, explainer).
-        class_names: by class index; numbers stand in where names are missing.
-        iou: ``mean``, and by class where known.
-        samples: how many images were audited.
+        class_names: names by class index; a class without a name gets its number.
+        iou: IoU by class, and ``mean``.
+        samples: number of audited images.
         controls: the explainers that are controls.
 
     """
@@ -67,16 +67,16 @@ def write_summary(
     provenance: Mapping[str, Any],
     **more: Any,
 ) -> dict[str, Any]:
-    """Write ``summary.json`` and return what is in it.
+    """Write ``summary.json`` and return its content.
 
     Args:
-        path: of the file.
+        path: path of the file.
         kind: ``audit`` or ``benchmark``.
-        parts: of each network on each data set.
+        parts: one :func:`part` for each network on each data set.
         directions: whether higher is better, by score.
         shared: the scores that do not depend on the explainer.
         controls: the explainers that are controls.
-        provenance: where the figures come from.
+        provenance: provenance of the figures.
         more: further entries.
 
     """
@@ -99,7 +99,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     """Read a ``summary.json``.
 
     Raises:
-        ValueError: if it is none, or of a later version.
+        ValueError: if the file is not a summary, or has another format.
 
     """
     try:
@@ -115,19 +115,19 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def class_name(names: Sequence[str], index: int) -> str:
-    """The class's name, or its number."""
+    """Return the name of a class, or its number where it has no name."""
     return names[index] if 0 <= index < len(names) else str(index)
 
 
 def number(value: float) -> float | None:
-    """None for what JSON has no number for."""
+    """Return a finite number as it is, and None for NaN and infinities, which JSON lacks."""
     return float(value) if math.isfinite(value) else None
 
 
 def _above_controls(records: Records, controls: Sequence[str]) -> list[dict[str, Any]]:
-    """Paired differences of each explainer's faithfulness gap from each control's, p-values adjusted for all of them (Holm).
+    """Compute the paired differences of each explainer's faithfulness gap from each control's.
 
-    The oracle is left out: it knows the answer.
+    p-values are adjusted for all of these tests (Holm). The oracle is left out, because it knows the answer.
     """
     explainers = list(dict.fromkeys(row["explainer"] for row in records))
     if not any(isinstance(row.get("faithfulness_gap"), float) for row in records):

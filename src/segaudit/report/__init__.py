@@ -1,4 +1,4 @@
-"""What a person sees of an audit: tables, pictures, and the report."""
+"""Reports: tables, pictures and pages that show an audit to people."""
 
 from segaudit.records.run import read_records, read_run
 from segaudit.records.summary import read_summary

@@ -1,4 +1,4 @@
-"""Line charts as SVG that takes its colours from the page, light or dark."""
+"""Draws line charts as SVG, with the colours of the page, light or dark."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 36
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart.
+    """Holds one line of a chart.
 
     Attributes:
-        label: in the legend.
-        x: places.
-        y: values; what is not finite is a gap.
-        dashed: controls are.
-        colour: number of the page's colour, the same for one explainer in every chart.
+        label: text in the legend.
+        x: positions.
+        y: values; a value that is not finite leaves a gap.
+        dashed: whether the line is dashed, as for controls.
+        colour: number of the page's colour; an explainer has the same one in every chart.
 
     """
 
@@ -30,7 +30,7 @@ class Line:
 
 
 def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> str:
-    """Draw lines over a common pair of axes; everything that is text is escaped.
+    """Draw lines over a common pair of axes. All text is escaped.
 
     Example:
         >>> svg = line_chart("IoU", [Line("<val>", [0, 1], [0.2, 0.6])], "epoch", "IoU")

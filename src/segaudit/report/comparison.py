@@ -1,4 +1,4 @@
-"""Audits side by side, target by target."""
+"""Compares audits target by target."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,10 +10,10 @@ from segaudit.statistics import Difference, Estimate, Records, compare, holm, su
 
 
 def comparison(runs: Mapping[str, Records], directions: Mapping[str, bool | None]) -> list[dict[str, Any]]:
-    """Paired differences of audits from the first of them, by explainer and score.
+    """Compute the paired differences of audits from the first one, by explainer and score.
 
-    Only targets that both have scored count. p-values are adjusted for all the tests of the comparison (Holm), scores that
-    only a clock gives are left out of these.
+    Only targets that both audits have scored count. p-values are adjusted for all tests of the comparison (Holm). Times
+    are not tested.
 
     Args:
         runs: records by the run's name; two or more.
@@ -21,7 +21,7 @@ def comparison(runs: Mapping[str, Records], directions: Mapping[str, bool | None
 
     Returns:
         Rows with ``explainer`` (empty for scores that do not depend on one), ``score``, ``run``, the means of the ``first``
-        run and the ``other`` over all their targets, ``difference`` (other less first, over the targets of both), ``low``,
+        run and the ``other`` over all their targets, ``difference`` (other minus first, over the targets of both), ``low``,
         ``high``, ``p_value`` (adjusted), ``images``, ``targets``, ``unmatched`` and ``verdict``: ``better``, ``worse``,
         ``differs`` where neither direction is better, or empty where the adjusted p-value is above 0.05.
 
@@ -38,9 +38,9 @@ def comparison(runs: Mapping[str, Records], directions: Mapping[str, bool | None
         found = compare(records, base)
         if not found:
             raise ValueError(f"{name} and {first} have no explainer and score in common: there is nothing to compare.")
-        if not any(one.targets or one.unscored for one in found.values()):
+        if not any(difference.targets or difference.unscored for difference in found.values()):
             raise ValueError(f"{name} and {first} have no target in common: were they audited on the same images?")
-        for (explainer, score), one in _shared_once(found):
+        for (explainer, score), paired in _shared_once(found):
             rows.append(
                 {
                     "explainer": explainer,
@@ -48,13 +48,13 @@ def comparison(runs: Mapping[str, Records], directions: Mapping[str, bool | None
                     "run": name,
                     "first": number(_mean(means[first], explainer, score)),
                     "other": number(_mean(means[name], explainer, score)),
-                    "difference": number(one.mean),
-                    "low": number(one.low),
-                    "high": number(one.high),
-                    "p_value": float("nan") if score == "seconds" else one.p_value,
-                    "images": one.images,
-                    "targets": one.targets,
-                    "unmatched": one.unmatched,
+                    "difference": number(paired.mean),
+                    "low": number(paired.low),
+                    "high": number(paired.high),
+                    "p_value": float("nan") if score == "seconds" else paired.p_value,
+                    "images": paired.images,
+                    "targets": paired.targets,
+                    "unmatched": paired.unmatched,
                 }
             )
     for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]).tolist(), strict=True):
@@ -68,7 +68,7 @@ def _mean(means: Mapping[tuple[Any, ...], Estimate], explainer: str, score: str)
 
 
 def _shared_once(found: Mapping[tuple[str, str], Difference]) -> Iterator[tuple[tuple[str, str], Difference]]:
-    """Differences by explainer and score; what does not depend on the explainer comes once, under no explainer."""
+    """Yield differences by explainer and score; a score that does not depend on one comes once, without explainer."""
     shared, seen = {entry.name for entry in catalogue() if is_shared(entry.cls())}, set[str]()
     for (explainer, score), one in found.items():
         if score not in shared:

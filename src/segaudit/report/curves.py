@@ -1,4 +1,4 @@
-"""Deletion and insertion curves of many targets on one grid."""
+"""Collects the deletion and insertion curves of many targets on one grid."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +16,13 @@ Array = npt.NDArray[np.float64]
 
 
 class Curves:
-    """Keeps every target's curves, batch by batch."""
+    """Collects every target's curves, batch by batch."""
 
     def __init__(self) -> None:
         self._curves: dict[tuple[str, str], list[Array]] = {}
 
     def add(self, batch: AuditedBatch) -> None:
-        """Take the curves of a batch, where some score asked for them."""
+        """Add the curves of a batch, where some score asked for them."""
         for explainer, evidence in batch.evidence.items():
             for kind in KINDS:
                 if explainer and f"{kind}_curve" in evidence:
@@ -31,22 +31,22 @@ class Curves:
 
     @staticmethod
     def merge(parts: Sequence["Curves"]) -> "Curves":
-        """Those of several processes together."""
+        """Join the curves of several processes."""
         merged = Curves()
-        for one in parts:
-            for key, curves in one._curves.items():
+        for part in parts:
+            for key, curves in part._curves.items():
                 merged._curves.setdefault(key, []).extend(curves)
         return merged
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a point: explainer, kind, share of pixels, mean and quartiles of S relative to S(x), number of targets."""
+        """Return one row per point: explainer, kind, share of pixels, mean and quartiles of S / S(x), number of targets."""
         rows = []
         for (explainer, kind), parts in self._curves.items():
             values = np.concatenate(parts)
             values = values[~np.isnan(values).any(axis=1)]
             if not len(values):
                 continue
-            # In an order that does not depend on who audited what, as a sum's last bits do.
+            # Sorted, since the last bits of a sum depend on the order, and that on which process audited what.
             values = np.sort(values, axis=0)
             quartiles = np.quantile(values, [0.25, 0.75], axis=0)
             for place, fraction in enumerate(GRID):
@@ -65,7 +65,7 @@ class Curves:
 
 
 def _on_grid(values: torch.Tensor, fractions: torch.Tensor) -> Array:
-    """Curves ``(N, K)`` at the places of the grid, linearly interpolated; NaN where a curve is."""
+    """Interpolate curves ``(N, K)`` linearly to the grid; NaN where a curve is NaN."""
     y, x = values.double().cpu().numpy(), fractions.double().cpu().numpy()
     x = np.broadcast_to(x, y.shape)
     return np.stack([np.interp(GRID, xs, ys) for xs, ys in zip(x, y, strict=True)])

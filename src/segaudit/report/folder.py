@@ -1,4 +1,4 @@
-"""Writes the folder of an offline audit: block by block while it runs, then all that a person or a program reads."""
+"""Writes the folder of an offline audit: blocks while it runs, then the results for people and programs."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -26,14 +26,13 @@ from segaudit.report.tables import write_tables
 class AuditFolder:
     """Writes an audit: ``targets.parquet``, ``curves.parquet``, ``summary.json``, tables, ``worst/`` and ``report.html``.
 
-    Each block of images is written to ``blocks/`` as soon as it is audited, and stays there if the audit does not come to
-    its end.
+    Each block of images is written to ``blocks/`` as soon as it is audited. It stays there if the audit does not finish.
 
     Args:
-        folder: where to.
-        auditor: that audits.
-        max_images: at most so many images are audited; None for all.
-        ignore_index: label of the pixels that count nowhere, as the task has it.
+        folder: folder to write to.
+        auditor: explains and scores.
+        max_images: limits the number of audited images; None audits all.
+        ignore_index: label of the pixels that count nowhere, as in the task.
 
     """
 
@@ -47,7 +46,7 @@ class AuditFolder:
         self._blocks: dict[int, Block] = {}
 
     def add(self, start: int, batch: AuditedBatch) -> None:
-        """Add the block of images that begins with the image ``start``."""
+        """Add a block of images; ``start`` is the number of its first image."""
         self.gallery.add(batch)
         masks = batch.masks
         hashes = {
@@ -59,7 +58,7 @@ class AuditFolder:
         self._blocks[start].write(self.folder / "blocks" / f"{start:05d}.parquet")
 
     def gather(self) -> None:
-        """Bring together what all ranks have; every rank must call it."""
+        """Collect the blocks of all ranks. Every rank must call it."""
         blocks = {start: block for of in gather(self._blocks) for start, block in of.items()}
         self._blocks = dict(sorted(blocks.items()))
         self.gallery = self.gallery.merge(gather(self.gallery))
@@ -73,18 +72,18 @@ class AuditFolder:
         rules: Sequence[Rule] = (),
         **origin: Any,
     ) -> dict[str, Any]:
-        """Write everything; one rank does.
+        """Write the results. Only one rank may call it.
 
         Args:
-            data: what the images are called.
-            network: what the model is called.
-            names: of the classes, by index.
-            logged: other figures of the run, the loss say.
-            rules: on which the audit fails.
+            data: name of the data.
+            network: name of the model.
+            names: class names by index.
+            logged: other figures of the run, such as the loss.
+            rules: what must not hold of the scores.
             origin: further entries of the provenance.
 
         Returns:
-            What is in ``summary.json``.
+            The content of ``summary.json``.
 
         """
         blocks = list(self._blocks.values())
@@ -137,5 +136,5 @@ class AuditFolder:
 
 def _about(panel: Panel, explainer: str, names: Sequence[str]) -> dict[str, Any]:
     scores = panel.scores.get("", {}) | panel.scores.get(explainer, {})
-    kept = {name: value for name, value in scores.items() if value == value}
-    return {"sample_id": panel.sample_id, "class": class_name(names, panel.class_index), "scores": kept}
+    known = {name: value for name, value in scores.items() if value == value}
+    return {"sample_id": panel.sample_id, "class": class_name(names, panel.class_index), "scores": known}

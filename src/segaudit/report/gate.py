@@ -1,34 +1,34 @@
-"""Gates: rules on which an audit fails."""
+"""Gates: rules that say what must not hold of an audit."""
 
-import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
-_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-}
-_RULE = re.compile(r"\s*([\w.\- ]+?/)?(\w+)\s*(<=|>=|<|>)\s*([-+]?[\d.]+(?:e[-+]?\d+)?)\s*", re.IGNORECASE)
+from segaudit.formatting import interval, number
+from segaudit.selection.threshold import GRAMMAR, Threshold
+
+_RULE = re.compile(r"\s*(?:([\w.\- ]+)/)?(\w+)\s*([<>].*)")
 
 
 class AuditFailedError(Exception):
-    """An audit was done, and a rule says that the model must not pass."""
+    """Tells that an audit was done, and that a rule does not let the model pass."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The audit fails if this holds, or if the score could not be had for a single target.
+    """Says what must **not** hold: the audit fails if the comparison holds, or if no target has the score.
+
+    The bounds of :class:`segaudit.selection.Constrained` have the same grammar (:class:`segaudit.selection.Threshold`)
+    and the opposite meaning: they say what must hold.
 
     Attributes:
-        text: as it was written, ``dea/off_target_leakage > 0.4``.
-        explainer: whose score; empty for a score that does not depend on one.
+        text: the rule as it was written, ``dea/off_target_leakage > 0.4``.
+        explainer: short name of the explainer; empty for a score that does not depend on one.
         score: the score's name.
         sign: ``<``, ``<=``, ``>`` or ``>=``.
-        limit: the number.
+        limit: a finite number.
 
     Example:
         >>> rule = Rule.parse("dea/off_target_leakage > 0.4")
@@ -48,22 +48,35 @@ class Rule:
         """Read a rule.
 
         Raises:
-            ValueError: if it is none.
+            ValueError: if the text is not a score and a threshold.
 
         """
-        found = _RULE.fullmatch(text)
+        found = _RULE.fullmatch(str(text))
         try:
             if found is not None:
-                return cls(text.strip(), (found[1] or "").rstrip("/"), found[2], found[3], float(found[4]))
+                threshold = Threshold.parse(found[3])
+                return cls(text.strip(), found[1] or "", found[2], threshold.sign, threshold.limit)
         except ValueError:
             pass
-        raise ValueError(f"{text!r} is no rule: write one like 'dea/off_target_leakage > 0.4', with <, <=, > or >=.")
+        raise ValueError(
+            f"{text!r} is no rule: write what must not hold, such as 'dea/off_target_leakage > 0.4': a score, {GRAMMAR}."
+        )
+
+    @property
+    def threshold(self) -> Threshold:
+        """The comparison that must not hold."""
+        return Threshold(self.sign, self.limit)
 
     def check(self, explainers: Mapping[str, Any], scores: Mapping[str, Any], shared: list[str]) -> None:
-        """Refuse a rule on what is not audited.
+        """Check that the rule is about a score of the audit.
+
+        Args:
+            explainers: audited explainers by short name.
+            scores: computed scores by name.
+            shared: the scores that do not depend on an explainer.
 
         Raises:
-            ValueError: if the explainer or the score is not there.
+            ValueError: if the explainer or the score is not among them.
 
         """
         if self.explainer and self.explainer not in explainers:
@@ -76,19 +89,19 @@ class Rule:
             raise ValueError(f"the rule {self.text!r} must say whose {self.score}: write <explainer>/{self.score}.")
 
     def broken(self, part: Mapping[str, Any]) -> str:
-        """A sentence if the audit fails by this rule, else nothing.
+        """Return a sentence that says why the audit fails by this rule, or an empty string where it passes.
 
         Args:
-            part: of a summary.
+            part: one network on one data set, as in ``summary.json``.
 
         """
         rows = [r for r in part["scores"] if r["score"] == self.score and self.explainer in ("", r["explainer"])]
         value = rows[0]["mean"] if rows else None
         name = f"{self.explainer}/{self.score}" if self.explainer else self.score
-        if value is None:
-            return f"{name} could not be scored for a single target, so that {self.text!r} cannot be ruled out."
-        if _COMPARISONS[self.sign](value, self.limit):
-            low, high = rows[0]["low"], rows[0]["high"]
-            interval = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
-            return f"{name} is {value:.3f}{interval}, and the audit fails if it is {self.sign} {self.limit:g}."
+        if value is None or not isfinite(value):
+            return f"{name} could not be scored for any target, so it is not known whether {self.text!r} holds."
+        if self.threshold.holds(value):
+            ends = interval(rows[0]["low"], rows[0]["high"])
+            text = f"{name} is {number(value)}" + (f" (95 % interval {ends})" if ends else "")
+            return f"{text}, and the audit fails if it is {self.threshold}."
         return ""

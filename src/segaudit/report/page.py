@@ -1,4 +1,4 @@
-"""The report: one HTML file that opens anywhere, offline, and shows what was found, from what, and how far to trust it."""
+"""Writes the report: one HTML file that opens anywhere, offline."""
 
 import base64
 import hashlib
@@ -14,6 +14,7 @@ import yaml
 from jinja2 import Environment
 from markupsafe import Markup
 
+from segaudit.formatting import arrow, interval, number, p_value
 from segaudit.metrics.catalogue import catalogue
 from segaudit.records.files import atomic_write
 from segaudit.records.run import Run, all_directions, column, read_records, read_run, run_names
@@ -22,16 +23,20 @@ from segaudit.report.comparison import comparison
 from segaudit.report.tables import ordered, ranks
 from segaudit.report.verdict import verdict
 
-_ARROWS = {True: "↑", False: "↓", None: ""}
 _KINDS = ("deletion", "insertion")
+#: Numbers of this size need no decimals.
+_LARGE = 100.0
 
 
 def write_report(runs: Sequence[Path | str], path: Path | str) -> Path:
-    """Write one self-contained HTML page about runs; two audits or more are compared too.
+    """Write one self-contained HTML page about runs. Two or more audits are compared.
 
     Args:
-        runs: folders of runs: of a fit, an audit or a benchmark.
-        path: of the page.
+        runs: folders of runs: fits, audits or benchmarks.
+        path: path of the page.
+
+    Returns:
+        The path.
 
     Raises:
         FileNotFoundError: if a folder is missing.
@@ -44,7 +49,7 @@ def write_report(runs: Sequence[Path | str], path: Path | str) -> Path:
     sections = [_section(run, place) for place, run in enumerate(found)]
     scores = {name for section in sections for audit in section["audits"] for name in audit["directions"]}
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "interval": _interval, "p": _p_value}
+    environment.filters |= {"number": _number, "interval": _interval, "p": p_value}
     script = _resource("page.js")
     text = environment.from_string(_resource("page.html")).render(
         title=" · ".join(run.name for run in found),
@@ -102,7 +107,7 @@ def _audit(folder: Path, summary: Mapping[str, Any], id_: str) -> dict[str, Any]
         "kind": summary["kind"],
         "main": summary.get("main", ""),
         "directions": summary["directions"],
-        "arrows": {name: _ARROWS[up] for name, up in summary["directions"].items()},
+        "arrows": {name: arrow(up) for name, up in summary["directions"].items()},
         "controls": summary["controls"],
         "parts": parts,
         "worst": worst,
@@ -154,14 +159,14 @@ def _curve_charts(path: Path, summary: Mapping[str, Any]) -> list[dict[str, Any]
                 x, y = ([row[key] for row in points] for key in ("fraction", "mean"))
                 lines.append(Line(explainer, x, y, explainer in summary["controls"], place))
         if lines:
-            label = "share of the pixels that is " + ("filled" if kind == "deletion" else "shown")
-            svg = line_chart(f"{kind} curves", lines, label, "S, relative to the image's")
+            label = f"share of pixels {'filled' if kind == 'deletion' else 'shown'}"
+            svg = line_chart(f"{kind} curves", lines, label, "S relative to S(x)")
             charts.append({"title": f"{kind.capitalize()}", "svg": Markup(svg), "legend": lines})
     return charts
 
 
 def _epoch_charts(run: Run) -> list[dict[str, Any]]:
-    """IoU, and of each score that was audited all explainers, over epochs."""
+    """Draw IoU and every audited score over epochs, with a line for each explainer."""
     names = list(dict.fromkeys(name for row in run.epochs for name in row))
     epochs = column(run.epochs, "epoch")
     charts = []
@@ -192,7 +197,7 @@ def _control_names() -> frozenset[str]:
 
 
 def _compared(runs: Sequence[Run]) -> dict[str, Any] | None:
-    """Paired differences of the audits from the first; None where fewer than two can be compared."""
+    """Compare the audits with the first one; None where fewer than two can be compared."""
     records = {}
     for run in runs:
         if any(summary["kind"] == "benchmark" for _, summary in run.audits):
@@ -208,11 +213,11 @@ def _compared(runs: Sequence[Run]) -> dict[str, Any] | None:
         rows = comparison(records, directions)
     except ValueError:
         return None
-    return {"first": next(iter(records)), "rows": rows, "arrows": {name: _ARROWS[up] for name, up in directions.items()}}
+    return {"first": next(iter(records)), "rows": rows, "arrows": {name: arrow(up) for name, up in directions.items()}}
 
 
 def _why_not(runs: Sequence[Run]) -> str:
-    """Why runs are not compared; empty where they are."""
+    """Return the reason why runs are not compared; an empty string where they are."""
     try:
         comparison({run.name: read_records(run.folder) for run in runs}, {})
     except ValueError as error:
@@ -221,7 +226,7 @@ def _why_not(runs: Sequence[Run]) -> str:
 
 
 def _picture(path: Path) -> str:
-    """A data address of a PNG file; empty where it is gone."""
+    """Return a PNG file as a data address; an empty string where the file is gone."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else ""
 
 
@@ -235,17 +240,8 @@ def _words(name: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    value = round(value, 3) + 0.0  # no minus before a zero
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
+    return number(value, large=_LARGE)
 
 
 def _interval(row: Mapping[str, Any] | None) -> str:
-    if row is None or row["low"] is None:
-        return ""
-    return f"{_number(row['low'])} to {_number(row['high'])}"
-
-
-def _p_value(value: float | None) -> str:
-    return "-" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "" if row is None else interval(row["low"], row["high"], large=_LARGE)

@@ -1,4 +1,4 @@
-"""Pictures of audited targets: image, prediction, truth and each explainer's map."""
+"""Draws audited targets: image, prediction, truth and each explainer's map."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from segaudit.functional.leakage import EPSILON
 Array = npt.NDArray[np.float64]
 Picture = npt.NDArray[np.uint8]
 
-#: Credit outside the target, by whether the model uses the pixels; told apart by the colour-blind too.
+#: Colours of credit outside the target: on pixels that the model uses, and on others. The colour-blind can tell them apart.
 SUPPORTED, UNSUPPORTED = (0.10, 0.45, 0.90), (0.95, 0.50, 0.05)
 
 _OUTLINE = "#37d7ff"
@@ -29,19 +29,19 @@ _SHOWN = {"deletion_auc": "del", "insertion_auc": "ins", "off_target_leakage": "
 
 @dataclass
 class Panel:
-    """One target, ready to be drawn; tensors on the CPU. Of a volume, one slice.
+    """Holds one target, ready to be drawn, with tensors on the CPU. Of a volume it holds one slice.
 
     Attributes:
         sample_id: the image's name.
         class_index: the target's class.
-        image: ``(channels, H, W)``, in whatever units the model takes.
+        image: ``(channels, H, W)``, in the units that the model takes.
         prediction: class map ``(H, W)``.
         mask: class map ``(H, W)``, or None.
-        region: ``(H, W)`` bool.
+        region: the target's pixels, ``(H, W)`` bool.
         attributions: map ``(H, W)`` by explainer.
         scores: value by explainer and score.
-        effect: how far S falls when a pixel's region is filled ``(H, W)``, or None where that was not asked.
-        slice_index: which slice of a volume this is; None for an image.
+        effect: relative fall of S when a pixel's segment is filled, ``(H, W)``, or None where no score asked for it.
+        slice_index: number of the slice of a volume; None for an image.
 
     """
 
@@ -57,12 +57,12 @@ class Panel:
     slice_index: int | None = None
 
 
-#: Dimensions of a batch of images ``(B, channels, H, W)`` or volumes, which can be drawn; signals cannot.
+#: Numbers of dimensions of batches that can be drawn: images ``(B, channels, H, W)`` and volumes, but no signals.
 DRAWN = (4, 5)
 
 
 def first_targets(batch: AuditedBatch, most: int) -> list[Panel]:
-    """The largest target of each of a batch's first ``most`` images or volumes; none for signals."""
+    """Return the largest target of each of the first ``most`` images or volumes with a target; none for signals."""
     targets = batch.targets
     if batch.images.ndim not in DRAWN or not len(targets) or most <= 0:
         return []
@@ -75,13 +75,14 @@ def first_targets(batch: AuditedBatch, most: int) -> list[Panel]:
 
 
 def draw_panels(panels: Sequence[Panel], class_names: Sequence[str]) -> npt.NDArray[np.uint8]:
-    """Draw a row a target and a column each for image, prediction, truth and the explainers' maps.
+    """Draw one row per target, with columns for image, prediction, truth and each explainer's map.
 
-    A map's positive part lies over the grey image, brightest at its largest values; the line is the target's outline.
+    The positive part of a map lies over the grey image, brightest at its largest values. The line is the outline of the
+    target's region.
 
     Args:
         panels: at least one.
-        class_names: by class index; numbers stand in where names are missing.
+        class_names: names by class index; a class without a name shows its number.
 
     Returns:
         RGB picture ``(height, width, 3)`` uint8.
@@ -124,11 +125,11 @@ def draw_panels(panels: Sequence[Panel], class_names: Sequence[str]) -> npt.NDAr
 
 
 def draw_maps(panel: Panel, least: int = 128) -> dict[str, Picture]:
-    """Draw each explainer's map alone, as :func:`draw_panels` does, but without axes, so that it costs next to nothing.
+    """Draw each explainer's map like :func:`draw_panels`, but alone and without axes, which takes almost no time.
 
     Args:
         panel: a target.
-        least: pixels of the shorter side; a smaller image is enlarged by a whole factor.
+        least: smallest length of the shorter side in pixels; a smaller image is enlarged by an integer factor.
 
     Returns:
         RGB picture ``(height, width, 3)`` uint8 by explainer.
@@ -147,22 +148,23 @@ def draw_maps(panel: Panel, least: int = 128) -> dict[str, Picture]:
 
 
 def draw_image(panel: Panel) -> Picture:
-    """The image alone, RGB ``(H, W, 3)`` uint8 at its own size."""
+    """Draw the image alone, RGB ``(H, W, 3)`` uint8 at its own size."""
     return _to_bytes(display_image(panel.image))
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
-    """One picture of several, with black below the lower ones."""
-    height = max(len(one) for one in pictures)
-    return np.concatenate([np.pad(one, ((0, height - len(one)), (0, 0), (0, 0))) for one in pictures], axis=1)
+    """Join pictures from left to right, with black below those of less height."""
+    height = max(len(picture) for picture in pictures)
+    padded = [np.pad(picture, ((0, height - len(picture)), (0, 0), (0, 0))) for picture in pictures]
+    return np.concatenate(padded, axis=1)
 
 
 def draw_leakage(panel: Panel, explainers: Sequence[str]) -> npt.NDArray[np.uint8]:
-    """Draw where credit outside the target goes: to pixels that the model uses (blue), and to others (orange).
+    """Draw the credit outside the target's region: blue on pixels that the model uses, orange on others.
 
     Args:
-        panel: with an effect map.
-        explainers: whose maps, a column each.
+        panel: a target with an effect map.
+        explainers: names of the maps, one column each.
 
     Returns:
         RGB picture ``(height, width, 3)`` uint8.
@@ -185,7 +187,7 @@ def draw_leakage(panel: Panel, explainers: Sequence[str]) -> npt.NDArray[np.uint
 
 
 def display_image(image: Tensor) -> Array:
-    """RGB ``(H, W, 3)`` in [0, 1] of an image ``(channels, H, W)`` in unknown units, by its own range."""
+    """Scale an image ``(channels, H, W)`` in unknown units by its own range to RGB ``(H, W, 3)`` in [0, 1]."""
     image = image.detach().double().cpu()
     image = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
     low, high = torch.quantile(image.flatten()[:1_000_000], torch.tensor([0.005, 0.995], dtype=image.dtype))
@@ -194,7 +196,10 @@ def display_image(image: Tensor) -> Array:
 
 
 def panel_of(batch: AuditedBatch, n: int) -> Panel:
-    """Target ``n`` of a batch, ready to be drawn; of a volume one slice: across the shortest axis, where it is largest."""
+    """Return target ``n`` of a batch, ready to be drawn.
+
+    Of a volume, this is one slice across the shortest axis: the one with the most pixels of the target.
+    """
     effects = batch.evidence.get("", {}).get("effect_map")
     b, region = int(batch.targets.image_index[n]), batch.targets.region[n]
     axis = min(range(-region.ndim, 0), key=lambda axis: region.shape[axis])

@@ -1,4 +1,4 @@
-"""Plots of a summary (what faithful explanations cost, in stability and in passes) and of a run's epochs."""
+"""Draws faithfulness against stability and cost, mean curves, and a run's trade-off between two numbers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,24 +9,30 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from segaudit.formatting import COLOURS, colour
 from segaudit.records.files import atomic_write
 from segaudit.report.curves import KINDS
 from segaudit.report.picture import Picture
 from segaudit.report.tables import ordered
 
-#: File name, the score along the horizontal axis, whether its axis is logarithmic.
+#: File name, score along the horizontal axis, whether that axis is logarithmic.
 _PLOTS = (
     ("faithfulness_stability.png", "stability", False),
     ("faithfulness_forwards.png", "forwards", True),
     ("faithfulness_seconds.png", "seconds", True),
 )
-#: Grey is for controls.
-_COLOURS = ("#1f6fb4", "#d9660a", "#23883a", "#c32c35", "#7c4fb8", "#84584d", "#c4519f", "#8d8f14", "#0f8f9e")
 _FAITHFULNESS = "faithfulness_gap"
 
 
 def draw_plots(folder: Path, summary: Mapping[str, Any]) -> list[Path]:
-    """Draw faithfulness against stability and against cost, a panel a network and data set, where these were scored."""
+    """Draw faithfulness against stability and against cost, as far as these were scored.
+
+    Every network on every data set has a panel of its own.
+
+    Returns:
+        Paths of the PNG files.
+
+    """
     drawn = []
     for file, score, logarithmic in _PLOTS:
         if {score, _FAITHFULNESS} <= set(summary["directions"]):
@@ -40,8 +46,8 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], explainers: Sequence[str]) ->
     """Draw the mean deletion and insertion curves, RGB ``(height, width, 3)`` uint8.
 
     Args:
-        rows: of :meth:`segaudit.report.curves.Curves.rows`.
-        explainers: in the order of their colours.
+        rows: rows of :meth:`segaudit.report.curves.Curves.rows`.
+        explainers: names in the order of their colours.
 
     """
     figure = Figure(figsize=(8, 3.6), dpi=90)
@@ -50,7 +56,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], explainers: Sequence[str]) ->
         for place, explainer in enumerate(explainers):
             points = [(row["fraction"], row["mean"]) for row in rows if (row["explainer"], row["kind"]) == (explainer, kind)]
             if points:
-                axis.plot(*zip(*points, strict=True), color=_COLOURS[place % len(_COLOURS)], label=explainer)
+                axis.plot(*zip(*points, strict=True), color=colour(place), label=explainer)
         axis.set_title(kind, fontsize=9)
         axis.set_xlabel("share of pixels", fontsize=8)
         axis.grid(alpha=0.25)
@@ -60,23 +66,25 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], explainers: Sequence[str]) ->
 
 
 def draw_tradeoff(rows: Sequence[Mapping[str, Any]], across: str, up: str) -> Picture:
-    """Draw a point an epoch and explainer, those on the front joined, RGB ``(height, width, 3)`` uint8.
+    """Draw a point for every epoch and explainer, and a line through each explainer's front.
 
     Args:
-        rows: with ``explainer``, ``epoch``, ``front`` and the two numbers.
+        rows: dictionaries with ``explainer``, ``epoch``, ``front`` and the two numbers.
         across: key of the number along the horizontal axis.
         up: key of the number along the vertical axis.
+
+    Returns:
+        RGB picture ``(height, width, 3)`` uint8.
 
     """
     figure = Figure(figsize=(6.4, 4.2), dpi=90)
     figure.subplots_adjust(left=0.11, right=0.97, bottom=0.11, top=0.96)
     axis = figure.subplots()
     for place, explainer in enumerate(dict.fromkeys(row["explainer"] for row in rows)):
-        colour = _COLOURS[place % len(_COLOURS)]
         own = [row for row in rows if row["explainer"] == explainer]
         front = sorted((row[across], row[up]) for row in own if row["front"])
-        axis.scatter([row[across] for row in own], [row[up] for row in own], s=14, color=colour, alpha=0.5)
-        axis.plot(*zip(*front, strict=True), color=colour, marker="o", markersize=4, linewidth=0.8, label=explainer)
+        axis.scatter([row[across] for row in own], [row[up] for row in own], s=14, color=colour(place), alpha=0.5)
+        axis.plot(*zip(*front, strict=True), color=colour(place), marker="o", markersize=4, linewidth=0.8, label=explainer)
     axis.set_xlabel(across, fontsize=8)
     axis.set_ylabel(up, fontsize=8)
     axis.grid(alpha=0.25)
@@ -121,12 +129,11 @@ def _panel(axis: Axes, summary: Mapping[str, Any], part: Mapping[str, Any], scor
         if across is None or up is None or across["mean"] is None or up["mean"] is None:
             continue
         control = explainer in summary["controls"]
-        colour = "0.55" if control else _COLOURS[place % len(_COLOURS)]
         label = f"{explainer} (control)" if control else explainer
-        marker = ("X", "P", "D", "v")[place % 4] if control else "os^"[place // len(_COLOURS) % 3]
+        marker = ("X", "P", "D", "v")[place % 4] if control else "os^"[place // len(COLOURS) % 3]
         axis.errorbar(
             across["mean"], up["mean"], xerr=_ends(across), yerr=_ends(up),
-            fmt=marker, color=colour, label=label, markersize=6, elinewidth=0.8,
+            fmt=marker, color="0.55" if control else colour(place), label=label, markersize=6, elinewidth=0.8,
         )  # fmt: skip
     axis.grid(alpha=0.25)
     axis.tick_params(labelsize=7)

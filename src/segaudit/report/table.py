@@ -1,4 +1,4 @@
-"""The table of explainers by score."""
+"""Lays out tables for the terminal: explainers by score, and differences between runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,35 +7,35 @@ from rich.table import Table
 from torch import Tensor
 
 from segaudit.auditor import Auditor
+from segaudit.formatting import interval, number, p_value, with_arrow
 
 _COUNTS = ("images", "targets", "lost")
-_ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 
 def score_table(auditor: Auditor, values: Mapping[str, Tensor], title: str = "") -> Table:
-    """Lay out what :meth:`Auditor.compute` gave: a row an explainer, controls apart, a column a score.
+    """Lay out the scores of an audit, with a row for each explainer, controls apart, and a column for each score.
 
-    An arrow tells which direction is better. What does not depend on an explainer stands in the caption.
+    An arrow tells which direction is better. Scores that do not depend on an explainer are in the caption.
 
     Args:
-        auditor: whose explainers and scores these are.
-        values: by ``<explainer>/<score>`` or ``<score>``.
-        title: above the table.
+        auditor: the auditor that computed the scores.
+        values: scores of :meth:`Auditor.compute`, by ``<explainer>/<score>`` or ``<score>``.
+        title: text above the table.
 
     """
     directions = auditor.directions
     shared = {name: value for name, value in values.items() if "/" not in name}
     columns = [name for name in directions if name not in shared]
-    caption = " · ".join(f"{name} {int(value) if name in _COUNTS else _number(value)}" for name, value in shared.items())
+    caption = " · ".join(f"{name} {int(value) if name in _COUNTS else _score(value)}" for name, value in shared.items())
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("explainer", no_wrap=True)
     for name in columns:
-        table.add_column(name.replace("_", " ") + _ARROWS[directions[name]], justify="right")
+        table.add_column(with_arrow(name.replace("_", " "), directions[name]), justify="right")
     table.add_column("unscored", justify="right")
     for control in (False, True):
         for name, explainer in auditor.explainers.items():
             if explainer.control == control:
-                row = [_number(values[f"{name}/{column}"]) for column in columns]
+                row = [_score(values[f"{name}/{column}"]) for column in columns]
                 unscored = f"{int(values[f'{name}/unscored'])}"
                 table.add_row(f"{name} (control)" if control else name, *row, unscored)
         table.add_section()
@@ -43,18 +43,18 @@ def score_table(auditor: Auditor, values: Mapping[str, Tensor], title: str = "")
 
 
 def summary_line(auditor: Auditor, values: Mapping[str, Tensor], metrics: Mapping[str, Tensor]) -> str:
-    """One line of an epoch: what was validated, and the scores of :func:`main_explainer`.
+    """Return one line about an epoch, with the model's metrics and the scores of :func:`main_explainer`.
 
     Args:
-        auditor: whose explainers and scores these are.
-        values: what :meth:`Auditor.compute` gave.
-        metrics: logged by the model, by key.
+        auditor: the auditor that computed the scores.
+        values: scores of :meth:`Auditor.compute`.
+        metrics: metrics that the model logged, by key.
 
     """
     name = main_explainer(auditor)
-    known = [f"{key} {float(metrics[key]):.3f}" for key in ("val/loss", "val/iou") if key in metrics]
+    known = [f"{key} {_decimal(metrics[key])}" for key in ("val/loss", "val/iou") if key in metrics]
     scores = [
-        f"{score} {float(values[f'{name}/{score}']):.3f}"
+        f"{score} {_decimal(values[f'{name}/{score}'])}"
         for score in auditor.directions
         if f"{name}/{score}" in values and score not in ("seconds", "forwards")
     ]
@@ -63,22 +63,22 @@ def summary_line(auditor: Auditor, values: Mapping[str, Tensor], metrics: Mappin
 
 
 def main_explainer(auditor: Auditor) -> str:
-    """The explainer that a headline speaks of: ``dea`` where it is audited, else the first that is no control."""
+    """Return the explainer of headlines: ``dea`` where it is audited, else the first that is no control."""
     explainers = [name for name, explainer in auditor.explainers.items() if not explainer.control]
     explainers = explainers or list(auditor.explainers)
     return "dea" if "dea" in explainers else explainers[0]
 
 
 def difference_table(rows: Sequence[Mapping[str, Any]], first: str) -> Table:
-    """Lay out what :func:`segaudit.report.comparison` gave.
+    """Lay out a comparison of runs.
 
     Args:
-        rows: of the comparison.
+        rows: rows of :func:`segaudit.report.comparison`.
         first: name of the run that the others are compared with.
 
     """
     caption = (
-        "difference: other less first, over the targets that both have scored; interval by bootstrap over images; p by sign "
+        "difference: other minus first, over the targets that both have scored; interval: bootstrap over images; p: sign "
         "flips, adjusted for all tests of this table"
     )
     table = Table(title=f"Differences from {first}", title_justify="left", caption=caption, caption_justify="left")
@@ -88,15 +88,16 @@ def difference_table(rows: Sequence[Mapping[str, Any]], first: str) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for row in rows:
-        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
-        numbers = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("first", "other", "difference")]
-        p_value = "" if row["p_value"] is None else f"{row['p_value']:.4f}"
-        table.add_row(
-            row["run"], row["explainer"], row["score"], *numbers, interval, p_value, str(row["targets"]), row["verdict"]
-        )
+        numbers = [number(row[key]) for key in ("first", "other", "difference")]
+        numbers += [interval(row["low"], row["high"]), p_value(row["p_value"], digits=4), str(row["targets"])]
+        table.add_row(row["run"], row["explainer"], row["score"], *numbers, row["verdict"])
     return table
 
 
-def _number(value: Tensor) -> str:
-    number = float(value)
-    return f"{int(number)}" if number.is_integer() and abs(number) > 1 else f"{number:.3f}"
+def _score(value: Tensor) -> str:
+    """Format a score; counts, such as those of forwards, have no decimals."""
+    return _decimal(value) if not float(value).is_integer() or abs(value) <= 1 else f"{int(value)}"
+
+
+def _decimal(value: Tensor) -> str:
+    return number(float(value), missing=f"{float(value)}")

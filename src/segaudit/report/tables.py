@@ -1,14 +1,15 @@
-"""Tables of a summary: Markdown and LaTeX with the best and the second best marked, CSV with everything."""
+"""Writes the tables of a summary: Markdown and LaTeX, which mark the best and the second best, and CSV."""
 
 import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segaudit.formatting import estimate, number, with_arrow
 from segaudit.records.files import atomic_write
 
-_ARROWS = {True: " ↑", False: " ↓", None: ""}
-_TEX_ARROWS = {True: r" $\uparrow$", False: r" $\downarrow$", None: ""}
+#: Means of this size, of times and counts, need no decimals.
+_LARGE = 10.0
 
 
 def write_tables(folder: Path, summary: Mapping[str, Any]) -> None:
@@ -27,11 +28,14 @@ def write_tables(folder: Path, summary: Mapping[str, Any]) -> None:
 
 
 def markdown(summary: Mapping[str, Any], part: Mapping[str, Any]) -> str:
-    """A table with a row an explainer, controls last; **best** and _second best_ of those that are no controls."""
+    """Return a table with one row per explainer, controls last.
+
+    The **best** and the _second best_ of the explainers that are no controls are marked.
+    """
     explainers, scores, cells = _table(summary, part)
     marks = {0: "**{}**", 1: "_{}_"}
     lines = [f"### {part['network']} on {part['data']}", "", _caption(summary, part), ""]
-    lines.append("| explainer | " + " | ".join(f"{s}{_ARROWS[summary['directions'].get(s)]}" for s in scores) + " |")
+    lines.append("| explainer | " + " | ".join(with_arrow(s, summary["directions"].get(s)) for s in scores) + " |")
     lines.append("| --- " * (len(scores) + 1) + "|")
     for explainer in explainers:
         label = f"{explainer} (control)" if explainer in summary["controls"] else explainer
@@ -41,10 +45,10 @@ def markdown(summary: Mapping[str, Any], part: Mapping[str, Any]) -> str:
 
 
 def latex(summary: Mapping[str, Any], part: Mapping[str, Any]) -> str:
-    """The same for a paper, booktabs assumed: best in bold, second best underlined, intervals below."""
+    """Return the table for a paper that uses booktabs: the best in bold, the second best underlined."""
     explainers, scores, cells = _table(summary, part)
     marks = {0: r"\textbf{{{}}}", 1: r"\underline{{{}}}"}
-    heads = [f"{_tex(s.replace('_', ' '))}{_TEX_ARROWS[summary['directions'].get(s)]}" for s in scores]
+    heads = [with_arrow(_tex(s.replace("_", " ")), summary["directions"].get(s), tex=True) for s in scores]
     lines = [
         r"\begin{table}",
         rf"\caption{{{_tex(part['network'])} on {_tex(part['data'])}. {_tex(_caption(summary, part))}}}",
@@ -67,13 +71,13 @@ def latex(summary: Mapping[str, Any], part: Mapping[str, Any]) -> str:
 
 
 def ordered(summary: Mapping[str, Any], part: Mapping[str, Any]) -> list[str]:
-    """The explainers of a part in the order of the configuration, controls last."""
+    """Return the explainers of a part in the order of the configuration, controls last."""
     every = list(dict.fromkeys(row["explainer"] for row in part["scores"]))
     return sorted(every, key=lambda name: name in summary["controls"])
 
 
 def ranks(summary: Mapping[str, Any], part: Mapping[str, Any], score: str) -> dict[str, int]:
-    """Rank of each explainer that is no control, 0 the best; empty where neither direction is better."""
+    """Return the rank of each explainer that is no control, 0 for the best; empty where neither direction is better."""
     better = summary["directions"].get(score)
     values = {
         row["explainer"]: row["mean"]
@@ -102,20 +106,12 @@ def _caption(summary: Mapping[str, Any], part: Mapping[str, Any]) -> str:
     first = {row["score"]: row for row in reversed(part["scores"])}
     shared = [f"{name} {_text(first[name])}" for name in summary["shared"] if name in first]
     iou = part["iou"].get("mean")
-    told = [
-        f"{part['images']} images, {part['targets']} targets",
-        *([] if iou is None else [f"mean IoU {iou:.3f}"]),
-        *shared,
-    ]
-    return "; ".join(told) + "."
+    counts = f"{part['images']} images, {part['targets']} targets"
+    return "; ".join([counts, *([] if iou is None else [f"mean IoU {number(iou)}"]), *shared]) + "."
 
 
 def _text(row: Mapping[str, Any] | None) -> str:
-    if row is None or row["mean"] is None:
-        return "-"
-    mean, low, high = row["mean"], row["low"], row["high"]
-    form = "{:.3f}" if abs(mean) < 10 else "{:.4g}"
-    return form.format(mean) + ("" if low is None else f" [{form.format(low)}, {form.format(high)}]")
+    return estimate(None, None, None) if row is None else estimate(row["mean"], row["low"], row["high"], large=_LARGE)
 
 
 def _tex(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Printing in a terminal, whatever characters it has."""
+"""Prints in a terminal, whichever characters it has."""
 
 import sys
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from rich.table import Table
 
 @contextmanager
 def any_characters() -> Iterator[None]:
-    r"""Have standard output print codes, ``\xfc`` say, for what its encoding lacks, so that names stay apart."""
+    r"""Let standard output print codes, such as ``\xfc``, for characters that its encoding lacks."""
     stream = sys.stdout
     if not hasattr(stream, "reconfigure") or stream.errors != "strict":  # a notebook's; one that knows what to do
         yield
@@ -23,10 +23,10 @@ def any_characters() -> Iterator[None]:
 
 
 def say(what: str | Table) -> None:
-    """Print a line, or a table at least 150 columns wide; a code stands for what the terminal has no character for.
+    """Print a line, or a table at least 150 columns wide. Characters that the terminal lacks become codes.
 
     Raises:
-        OSError: if nobody reads what is printed any more.
+        OSError: if nothing reads the output any more.
 
     """
     with any_characters():
@@ -38,5 +38,5 @@ def say(what: str | Table) -> None:
 
 class _Terminal(Console):
     def on_broken_pipe(self) -> None:
-        """Let the caller decide; rich would end the program."""
+        """Let the caller decide what happens; rich would end the program."""
         raise

@@ -1,25 +1,25 @@
-"""A W&B workspace as code: where everything that an audited run logs has its place."""
+"""Builds a W&B workspace that has a place for everything that an audited run logs."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from segaudit.formatting import with_arrow
 from segaudit.metrics.catalogue import catalogue
 
 _AXIS = "trainer/global_step"
-_ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 
 def build_workspace(entity: str, project: str, keys: Sequence[str], prefix: str = "audit", name: str = "segaudit") -> Any:
-    """Lay out a workspace: accuracy, a plot a score with a line an explainer, panels, curves, and the targets.
+    """Lay out a workspace with accuracy, a plot for each score, panels, curves and the targets.
 
-    It is built without a network; its ``save()`` sends it to W&B, to which one must be logged in, and prints its address.
+    The workspace is built offline. Its ``save()`` sends it to W&B and prints its address; it needs a login.
 
     Args:
         entity: user or team.
-        project: where the runs are.
-        keys: what a run has logged, ``val/iou`` or ``audit/dea/stability`` say.
-        prefix: of the audit.
-        name: of the workspace.
+        project: project of the runs.
+        keys: keys that a run has logged, such as ``val/iou`` and ``audit/dea/stability``.
+        prefix: prefix of the audit's keys.
+        name: name of the workspace.
 
     Returns:
         A ``wandb_workspaces.workspaces.Workspace``.
@@ -67,7 +67,7 @@ def build_workspace(entity: str, project: str, keys: Sequence[str], prefix: str 
         ws.Section(
             name="Audit",
             is_open=True,
-            panels=[line(score + _ARROWS[directions.get(score.split(" ")[0])], own) for score, own in scores.items()],
+            panels=[line(with_arrow(score, directions.get(score.split(" ")[0])), own) for score, own in scores.items()],
         ),
         ws.Section(
             name="Panels",
@@ -88,4 +88,6 @@ def build_workspace(entity: str, project: str, keys: Sequence[str], prefix: str 
             panels=[wr.WeavePanelSummaryTable(table_name=f"{prefix}/{key}") for key in ("target_scores", "scores")],
         ),
     ]
-    return ws.Workspace(entity=entity, project=project, name=name, sections=[one for one in sections if one.panels])
+    return ws.Workspace(
+        entity=entity, project=project, name=name, sections=[section for section in sections if section.panels]
+    )

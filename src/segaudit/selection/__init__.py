@@ -1,10 +1,11 @@
-"""Which model to choose, by accuracy and by explanation: rules, the same for a run's checkpoints and for finished runs."""
+"""Selection: rules that choose a model by accuracy and by explanation, among the epochs of one run or of several."""
 
 from segaudit.selection.candidate import Candidate, Ranked
 from segaudit.selection.listing import chosen, selection_table, verdict, write_selection
 from segaudit.selection.picture import draw_selection
 from segaudit.selection.rules import Constrained, Pareto, SelectionRule, Tolerant, Weighted
 from segaudit.selection.runs import read_candidates
+from segaudit.selection.threshold import Threshold
 
 __all__ = [
     "Candidate",
@@ -12,6 +13,7 @@ __all__ = [
     "Pareto",
     "Ranked",
     "SelectionRule",
+    "Threshold",
     "Tolerant",
     "Weighted",
     "chosen",

@@ -1,4 +1,4 @@
-"""What a rule chooses among."""
+"""Candidates: the models that a rule chooses among."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from segaudit.metrics.catalogue import catalogue
 
 @dataclass
 class Candidate:
-    """A model at one epoch.
+    """Holds what is known of a model at one epoch.
 
     Attributes:
-        name: as sentences call it, ``epoch 3``.
+        name: the name in sentences, ``epoch 3``.
         values: logged numbers by key.
-        path: of the checkpoint; empty where there is none, or none any more.
-        epoch: from 0.
-        step: optimizer steps that had been taken.
+        path: path of the checkpoint; empty where there is no file (any more).
+        epoch: counted from 0.
+        step: optimizer steps taken before.
 
     """
 
@@ -29,13 +29,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A candidate's place.
+    """Holds a rule's judgement of one candidate.
 
     Attributes:
-        candidate: which.
+        candidate: the candidate.
         allowed: whether the rule lets it win.
-        why: a sentence's end, in the rule's terms.
-        scored: whether it has all the numbers that the rule looks at.
+        why: the reason, as the end of a sentence.
+        scored: whether it has all the numbers that the rule uses.
 
     """
 
@@ -46,20 +46,18 @@ class Ranked:
 
 
 def missing(candidate: Candidate, keys: Sequence[str]) -> str:
-    """Which of the keys has no number, as a sentence's end; empty if all have one."""
+    """Say which of the keys have no number, as the end of a sentence; empty where all have one."""
     absent = [key for key in keys if key not in candidate.values]
     lost = [key for key in keys if key not in absent and not isfinite(candidate.values[key])]
-    parts = [f"{', '.join(absent)} was not measured"] * bool(absent) + [f"{', '.join(lost)} could not be scored"] * bool(
-        lost
-    )
-    return "; ".join(parts)
+    parts = [(absent, "was not logged"), (lost, "could not be scored")]
+    return "; ".join(f"{', '.join(of)} {what}" for of, what in parts if of)
 
 
 def higher_is_better(key: str) -> bool:
-    """Which way a logged number is better, by the last part of its key.
+    """Tell whether higher values of a logged number are better, by the last part of its key.
 
     Raises:
-        ValueError: if nothing is known about it.
+        ValueError: if the direction is not known.
 
     Example:
         >>> higher_is_better("audit/dea/off_target_leakage"), higher_is_better("val/iou")
@@ -71,5 +69,5 @@ def higher_is_better(key: str) -> bool:
     if key.startswith(("val/iou/", "test/iou/")):
         direction = True
     if direction is None:
-        raise ValueError(f"nobody said which way {key!r} is better: say it, 'max' or 'min'.")
+        raise ValueError(f"segaudit does not know which way {key!r} is better: give the direction, 'max' or 'min'.")
     return direction

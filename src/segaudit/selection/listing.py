@@ -1,4 +1,4 @@
-"""What a rule made of candidates: a sentence, a table, and files."""
+"""Tells the result of a rule: as a sentence, as a table, and in files."""
 
 import json
 from collections.abc import Sequence
@@ -8,48 +8,49 @@ from typing import Any
 
 from rich.table import Table
 
+from segaudit.formatting import number
 from segaudit.records.files import atomic_write
 from segaudit.selection.candidate import Ranked
 from segaudit.selection.rules import SelectionRule
 
 
 def chosen(ranked: Sequence[Ranked]) -> Ranked | None:
-    """The best whose checkpoint is there; None if no candidate has all numbers."""
+    """Return the best candidate whose checkpoint is there; None where none has a checkpoint and all numbers."""
     return next((one for one in ranked if one.scored and one.candidate.path), None)
 
 
 def verdict(rule: SelectionRule, ranked: Sequence[Ranked]) -> str:
-    """In a sentence, which candidate was chosen and why."""
+    """Say in a sentence which candidate was chosen, and why."""
     best = chosen(ranked)
     if best is None:
         reason = ranked[0].why if ranked else f"nothing that has {', '.join(rule.keys)} was validated"
         if ranked and ranked[0].scored:
-            reason = f"no candidate's is there; the best would be {ranked[0].candidate.name} ({reason})"
+            reason = f"no candidate's file is there; the best would be {ranked[0].candidate.name} ({reason})"
         return f"no checkpoint was chosen: {reason}."
     if best.allowed:
         text = f"chosen of {len(ranked)}: {best.candidate.name} ({best.why})"
     else:
-        text = f"no candidate of {len(ranked)} is within the rule; nearest is {best.candidate.name} ({best.why})"
-    lost = "" if best is ranked[0] else f"; {ranked[0].candidate.name} ranks higher, but its checkpoint was not kept"
+        text = f"no candidate of {len(ranked)} satisfies the rule; the nearest is {best.candidate.name} ({best.why})"
+    lost = "" if best is ranked[0] else f"; {ranked[0].candidate.name} ranks higher, but its checkpoint is gone"
     return f"{text}{lost}: {best.candidate.path}"
 
 
 def selection_table(rule: SelectionRule, ranked: Sequence[Ranked]) -> Table:
-    """Lay out the ranking, the best first."""
+    """Lay out the ranking as a table, the best candidate first."""
     table = Table(title=str(rule), title_justify="left")
     for name in ("place", *rule.keys):
         table.add_column(name, justify="right")
     table.add_column("candidate", no_wrap=True)
     table.add_column("why", overflow="fold")
     for place, one in enumerate(ranked, start=1):
-        numbers = [_number(one.candidate.values.get(key)) for key in rule.keys]
+        numbers = [number(one.candidate.values.get(key), 4) for key in rule.keys]
         style = "" if one.allowed else "dim"
         table.add_row(str(place), *numbers, one.candidate.name, one.why, style=style)
     return table
 
 
 def write_selection(folder: Path, rule: SelectionRule, ranked: Sequence[Ranked]) -> None:
-    """Write ``selection.json`` and ``selection.md``: of every candidate, why it was kept or dropped."""
+    """Write ``selection.json`` and ``selection.md``, which say for every candidate why it won or lost."""
     best = chosen(ranked)
     found = {
         "rule": str(rule),
@@ -63,8 +64,8 @@ def write_selection(folder: Path, rule: SelectionRule, ranked: Sequence[Ranked])
     lines = [f"{found['verdict']}", "", f"`{rule}`", ""]
     lines += [f"| place | candidate | {' | '.join(rule.keys)} | checkpoint | why |", "| --- " * (len(rule.keys) + 4) + "|"]
     for place, one in enumerate(ranked, start=1):
-        numbers = " | ".join(_number(one.candidate.values.get(key)) for key in rule.keys)
-        file = Path(one.candidate.path).name or "dropped"
+        numbers = " | ".join(number(one.candidate.values.get(key), 4) for key in rule.keys)
+        file = Path(one.candidate.path).name or "deleted"
         lines.append(f"| {place} | {one.candidate.name} | {numbers} | {file} | {one.why} |")
     with atomic_write(folder / "selection.md") as draft:
         draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -84,7 +85,3 @@ def _row(place: int, one: Ranked) -> dict[str, Any]:
         "checkpoint": candidate.path or None,
         "values": values,
     }
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or not isfinite(value) else f"{value:.4f}"

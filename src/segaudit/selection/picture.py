@@ -1,4 +1,4 @@
-"""Candidates in the plane of what is weighed: accuracy across, explanation up."""
+"""Draws candidates in the plane of a rule's first two numbers."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -7,19 +7,25 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from segaudit import formatting
 from segaudit.records.files import atomic_write
 from segaudit.selection.candidate import Ranked
 from segaudit.selection.listing import chosen
 from segaudit.selection.rules import SelectionRule
 
-_COLOURS = ("#1f6fb4", "#d9660a", "#23883a", "#c32c35", "#7c4fb8", "#84584d", "#c4519f", "#8d8f14", "#0f8f9e")
-
 
 def draw_selection(path: Path, rule: SelectionRule, ranked: Sequence[Ranked]) -> bool:
-    """Draw every candidate by the rule's first two keys, a colour a run; hollow ones are shut out, the star is chosen.
+    """Draw every candidate by the rule's first two keys, with a colour for each run.
+
+    A hollow circle is a candidate that the rule does not let win. The star is the chosen one.
+
+    Args:
+        path: path of the PNG file.
+        rule: the rule.
+        ranked: its ranking.
 
     Returns:
-        Whether there was anything to draw: a rule with one key, or candidates without numbers, give no picture.
+        Whether a picture was drawn. There is none for a rule with one key, or if no candidate has both numbers.
 
     """
     keys = rule.keys[:2]
@@ -30,7 +36,7 @@ def draw_selection(path: Path, rule: SelectionRule, ranked: Sequence[Ranked]) ->
     axis = figure.subplots()
     runs = list(dict.fromkeys(one.candidate.name.rpartition(" epoch ")[0] for one in drawn))
     for place, run in enumerate(runs):
-        colour = _COLOURS[place % len(_COLOURS)]
+        colour = formatting.colour(place)
         for allowed in (True, False):
             of_run = [
                 one.candidate.values

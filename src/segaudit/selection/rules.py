@@ -1,39 +1,35 @@
-"""Rules: how candidates are ranked, and which may still win when more of them come."""
+"""Rules that rank candidates and tell which of them may still win when more come."""
 
-import operator
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from segaudit.formatting import number
 from segaudit.selection.candidate import Candidate, Ranked, higher_is_better, missing
-
-_SIGNS: dict[str, Callable[[float, float], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-}
+from segaudit.selection.threshold import GRAMMAR, Threshold
 
 
 class SelectionRule(ABC):
-    """Ranks candidates; equals stand in the order in which they came, and one without a number never wins."""
+    """Ranks candidates.
+
+    Equal candidates stay in the order in which they came. A candidate without one of the rule's numbers never wins.
+    """
 
     @property
     @abstractmethod
     def keys(self) -> list[str]:
-        """The logged numbers that the rule looks at, the first one before all."""
+        """Keys of the logged numbers that the rule uses, the most important first."""
 
     def rank(self, candidates: Sequence[Candidate]) -> list[Ranked]:
-        """All candidates, the best first."""
+        """Return all candidates, the best first."""
         known = [one for one in candidates if not missing(one, self.keys)]
         unknown = [one for one in candidates if missing(one, self.keys)]
         ranked = self._rank(known) if known else []
         return ranked + [Ranked(one, False, missing(one, self.keys), scored=False) for one in unknown]
 
     def contenders(self, candidates: Sequence[Candidate], count: int = 1) -> list[Candidate]:
-        """Those that are among the best ``count``, or may be again when more candidates come; the rest never will."""
+        """Return the candidates that are among the best ``count`` now, or may be when more candidates come."""
         known = [one for one in candidates if not missing(one, self.keys)]
         return self._contenders(known, count) if known else []
 
@@ -42,23 +38,24 @@ class SelectionRule(ABC):
         """Rank candidates that have all numbers."""
 
     def _contenders(self, known: Sequence[Candidate], count: int) -> list[Candidate]:
-        # Where a candidate's place among others does not depend on who else is there, who is behind stays behind.
+        # The order of two candidates does not depend on the others here, so one that is behind stays behind.
         return [one.candidate for one in self._rank(known)[:count]]
 
 
 @dataclass
 class Constrained(SelectionRule):
-    """The best by one number among those that keep within bounds.
+    """Chooses the best candidate by one number among those that satisfy every bound.
 
-    Where none does, the one nearest to the bounds comes first: with the least sum of what it exceeds them by.
+    If no candidate satisfies all bounds, the nearest one comes first: the one with the least total excess.
 
     Args:
-        maximize: key of the number; ``val/iou`` unless ``minimize`` is given.
-        minimize: key of a number that should be low, instead.
-        subject_to: bounds by key, ``{"audit/dea/off_target_leakage": "<= 0.35"}``.
+        maximize: key of the number that should be high. Defaults to ``val/iou``.
+        minimize: key of a number that should be low, instead of ``maximize``.
+        subject_to: what **must** hold, by key: ``{"audit/dea/off_target_leakage": "<= 0.35"}``. The ``fail_if`` rules of
+            an audit have the same grammar and the opposite meaning: they say what must not hold.
 
     Raises:
-        ValueError: if both or a bound that is none are given.
+        ValueError: if both ``maximize`` and ``minimize`` are given, there is no bound, or one cannot be read.
 
     Example:
         >>> rule = Constrained(subject_to={"audit/dea/off_target_leakage": "<= 0.35"})
@@ -67,7 +64,7 @@ class Constrained(SelectionRule):
         ...     Candidate("epoch 1", {"val/iou": 0.8, "audit/dea/off_target_leakage": 0.3}),
         ... ])
         >>> first.candidate.name, second.why
-        ('epoch 1', 'audit/dea/off_target_leakage is 0.500, not <= 0.35')
+        ('epoch 1', 'audit/dea/off_target_leakage is 0.500, but must be <= 0.35')
 
     """
 
@@ -85,7 +82,7 @@ class Constrained(SelectionRule):
 
     @property
     def keys(self) -> list[str]:
-        """The number to optimise, then those with bounds."""
+        """Key of the number to optimise, then those with bounds."""
         return list(dict.fromkeys([self.minimize or self.maximize or "val/iou", *self.subject_to]))
 
     def _rank(self, known: Sequence[Candidate]) -> list[Ranked]:
@@ -96,37 +93,36 @@ class Constrained(SelectionRule):
         found: list[Ranked] = []
         for one in sorted(by_objective, key=lambda one: (bool(self._broken(one)), excess[id(one)])):
             broken = self._broken(one)
-            kept = f"keeps within the bounds; {key} is {one.values[key]:.3f}"
+            within = f"keeps within the bounds; {key} is {number(one.values[key])}"
             if not broken and not found:
-                kept += f", the {best} of those that do"
-            found.append(Ranked(one, not broken, "; ".join(broken) or kept))
+                within += f", the {best} of those that do"
+            found.append(Ranked(one, not broken, "; ".join(broken) or within))
         return found
 
     def _broken(self, one: Candidate) -> list[str]:
         return [
-            f"{key} is {one.values[key]:.3f}, not {sign} {limit:g}"
-            for key, (sign, limit) in self._bounds.items()
-            if not _SIGNS[sign](one.values[key], limit)
+            f"{key} is {number(one.values[key])}, but must be {bound}"
+            for key, bound in self._bounds.items()
+            if not bound.holds(one.values[key])
         ]
 
     def excess(self, one: Candidate) -> float:
-        """The sum of what a candidate exceeds the bounds by; 0 where it keeps within them."""
-        over = (abs(one.values[k] - limit) for k, (s, limit) in self._bounds.items() if not _SIGNS[s](one.values[k], limit))
-        return sum(over)
+        """Return the sum of a candidate's distances from the bounds that it does not satisfy; 0 where it satisfies all."""
+        return sum(bound.excess(one.values[key]) for key, bound in self._bounds.items())
 
 
 @dataclass
 class Tolerant(SelectionRule):
-    """The best by one number among those whose accuracy is within a tolerance of the best.
+    """Chooses the best candidate by one number among those whose accuracy is close to the best accuracy.
 
     Args:
         prefer: key of the number, a score of the audit.
         accuracy: key of the accuracy; higher is better.
-        tolerance: how far below the best accuracy a candidate may be, in its unit.
-        mode: whether ``prefer`` should be high or low; known for every score of ours.
+        tolerance: largest distance from the best accuracy, in the accuracy's unit.
+        mode: ``max`` or ``min``, for a ``prefer`` whose direction segaudit does not know.
 
     Raises:
-        ValueError: if the tolerance is negative, or nobody knows which way ``prefer`` is better.
+        ValueError: if the tolerance is negative, or the direction of ``prefer`` is not known.
 
     Example:
         >>> rule = Tolerant("audit/dea/off_target_leakage", tolerance=0.01)
@@ -146,18 +142,18 @@ class Tolerant(SelectionRule):
     mode: Literal["max", "min"] | None = None
 
     def __post_init__(self) -> None:
-        """Learn the direction."""
+        """Look up the direction."""
         if self.tolerance < 0:
             raise ValueError(f"tolerance must be at least 0, got {self.tolerance}.")
         self._sign = 1 if (self.mode == "max" if self.mode else higher_is_better(self.prefer)) else -1
 
     @property
     def keys(self) -> list[str]:
-        """The accuracy and what is preferred."""
+        """Keys of the accuracy and of the preferred number."""
         return [self.accuracy, self.prefer]
 
     def _near(self, known: Sequence[Candidate]) -> list[Candidate]:
-        """Those within the tolerance, the preferred first."""
+        """Return the candidates within the tolerance, the preferred first."""
         best = max(one.values[self.accuracy] for one in known)
         near = [one for one in known if one.values[self.accuracy] >= best - self.tolerance]
         return sorted(near, key=lambda one: (-self._sign * one.values[self.prefer], -one.values[self.accuracy]))
@@ -168,40 +164,41 @@ class Tolerant(SelectionRule):
         extreme = "highest" if self._sign > 0 else "lowest"
         found: list[Ranked] = []
         for one in near:
-            why = f"{self.accuracy} {one.values[self.accuracy]:.3f} is within {self.tolerance:g} of the best, {best:.3f}"
-            why += f"; {self.prefer} is {one.values[self.prefer]:.3f}"
+            accuracy = f"{self.accuracy} {number(one.values[self.accuracy])}"
+            why = f"{accuracy} is within {self.tolerance:g} of the best, {number(best)}"
+            why += f"; {self.prefer} is {number(one.values[self.prefer])}"
             if not found:
                 why += f", the {extreme} of the {len(near)} that are" if len(near) > 1 else "; no other is"
             found.append(Ranked(one, True, why))
         far = [one for one in known if not any(one is other for other in near)]
         for one in sorted(far, key=lambda one: -one.values[self.accuracy]):
-            accuracy = f"{self.accuracy} {one.values[self.accuracy]:.3f}"
-            why = f"{accuracy} is more than {self.tolerance:g} below {top.name}'s {best:.3f}"
+            accuracy = f"{self.accuracy} {number(one.values[self.accuracy])}"
+            why = f"{accuracy} is more than {self.tolerance:g} below {top.name}'s {number(best)}"
             found.append(Ranked(one, False, why))
         return found
 
     def _contenders(self, known: Sequence[Candidate], count: int) -> list[Candidate]:
-        # A higher accuracy may come and shut out the present best. Then one wins that has, of those with at least its own
-        # accuracy, the best score; so those stay before which fewer than `count` are better in both.
+        # A higher accuracy may come later and shut out the present best. The winner is then the best by score among those
+        # that are accurate enough. So a candidate stays if fewer than `count` others are better in both numbers.
         near = self._near(known)
-        kept = [
+        staying = [
             one
             for place, one in enumerate(near)
             if sum(other.values[self.accuracy] >= one.values[self.accuracy] for other in near[:place]) < count
         ]
         by_accuracy = sorted(known, key=lambda one: -one.values[self.accuracy])[:count]
-        return kept + [one for one in by_accuracy if not any(one is other for other in kept)]
+        return staying + [one for one in by_accuracy if not any(one is other for other in staying)]
 
 
 @dataclass
 class Weighted(SelectionRule):
-    """The highest weighted sum.
+    """Chooses the candidate with the highest weighted sum.
 
     Args:
-        weights: by key; below 0 for what should be low.
+        weights: weight by key; negative for a number that should be low.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there is no weight.
 
     Example:
         >>> rule = Weighted({"val/iou": 1.0, "audit/dea/off_target_leakage": -0.5})
@@ -213,13 +210,13 @@ class Weighted(SelectionRule):
     weights: dict[str, float]
 
     def __post_init__(self) -> None:
-        """Refuse an empty sum."""
+        """Check that there is something to add up."""
         if not self.weights:
             raise ValueError("Weighted needs weights: {'val/iou': 1.0, 'audit/dea/off_target_leakage': -0.5}, say.")
 
     @property
     def keys(self) -> list[str]:
-        """What has a weight."""
+        """Keys of the numbers that have a weight."""
         return list(self.weights)
 
     def _sum(self, one: Candidate) -> float:
@@ -227,19 +224,21 @@ class Weighted(SelectionRule):
 
     def _rank(self, known: Sequence[Candidate]) -> list[Ranked]:
         ordered = sorted(known, key=lambda one: -self._sum(one))
-        return [Ranked(one, True, f"the weighted sum is {self._sum(one):.4f}") for one in ordered]
+        return [Ranked(one, True, f"the weighted sum is {number(self._sum(one), 4)}") for one in ordered]
 
 
 @dataclass
 class Pareto(SelectionRule):
-    """All that no other beats in every number; the best by the first number leads them.
+    """Chooses the Pareto front: the candidates that no other beats. The best by the first objective leads it.
+
+    One candidate beats another if it is at least as good in every objective and better in one.
 
     Args:
-        objectives: keys; a mapping says which way each is better, ``{"val/iou": "max", "audit/mine/drift": "min"}``, a list
-            leaves that to what is known of our scores.
+        objectives: keys. A mapping gives the direction of each, ``{"val/iou": "max", "audit/mine/drift": "min"}``; with a
+            list, the directions are those that segaudit knows.
 
     Raises:
-        ValueError: if there are fewer than two, or nobody knows which way one is better.
+        ValueError: if there are fewer than two objectives, or a direction is not known.
 
     Example:
         >>> rule = Pareto(["val/iou", "audit/dea/off_target_leakage"])
@@ -258,7 +257,7 @@ class Pareto(SelectionRule):
     )
 
     def __post_init__(self) -> None:
-        """Learn the directions."""
+        """Look up the directions."""
         if len(self.objectives) < 2:
             raise ValueError("Pareto weighs numbers against each other: name at least two objectives.")
         known = self.objectives if isinstance(self.objectives, dict) else dict.fromkeys(self.objectives)
@@ -266,7 +265,7 @@ class Pareto(SelectionRule):
 
     @property
     def keys(self) -> list[str]:
-        """The objectives."""
+        """Keys of the objectives."""
         return list(self._signs)
 
     def _beats(self, one: Candidate, other: Candidate) -> bool:
@@ -281,15 +280,15 @@ class Pareto(SelectionRule):
         for one in ordered:
             better = beaten_by[id(one)]
             why = f"{better[0].name} is as good or better in all of {', '.join(self.keys)}" if better else ""
-            found.append(Ranked(one, not better, why or f"on the front; {key} is {one.values[key]:.3f}"))
+            found.append(Ranked(one, not better, why or f"on the front; {key} is {number(one.values[key])}"))
         return found
 
     def _contenders(self, known: Sequence[Candidate], count: int) -> list[Candidate]:
         return [one.candidate for one in self._rank(known) if one.allowed]
 
 
-def _bound(key: str, text: str) -> tuple[str, float]:
-    found = re.fullmatch(r"\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*", text, re.IGNORECASE)
-    if found is None:
-        raise ValueError(f"{text!r} is no bound for {key}: write one like '<= 0.35', with <, <=, > or >=.")
-    return found[1], float(found[2])
+def _bound(key: str, text: str) -> Threshold:
+    try:
+        return Threshold.parse(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no bound for {key}: write what must hold, such as '<= 0.35': {GRAMMAR}.") from None

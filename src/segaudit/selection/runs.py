@@ -1,4 +1,4 @@
-"""Candidates of finished runs, from what lies in their folders."""
+"""Reads the candidates of finished runs from their folders."""
 
 import pickle
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from segaudit.selection.candidate import Candidate
 
 
 def read_candidates(folders: Sequence[Path | str]) -> list[Candidate]:
-    """Every epoch of the runs, with what was logged then and its checkpoint if that was kept.
+    """Read every epoch of the runs, with its logged numbers and its checkpoint if the file is there.
 
     Args:
-        folders: of runs, ``runs/…/version_0``, each with a metrics.csv.
+        folders: folders of runs, ``runs/…/version_0``, each with a metrics.csv.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -36,7 +36,7 @@ def read_candidates(folders: Sequence[Path | str]) -> list[Candidate]:
 
 
 def _checkpoints(folder: Path) -> dict[int, tuple[str, int]]:
-    """Path and step by epoch; ``last.ckpt`` only where there is no other."""
+    """Return path and step by epoch; ``last.ckpt`` only where an epoch has no other file."""
     found: dict[int, tuple[str, int]] = {}
     files = sorted(folder.glob("checkpoints/*.ckpt"), key=lambda path: (not path.stem.startswith("last"), path.name))
     for path in files:
@@ -44,5 +44,5 @@ def _checkpoints(folder: Path) -> dict[int, tuple[str, int]]:
             loaded = torch.load(path, map_location="meta", mmap=True, weights_only=True)
             found[int(loaded["epoch"])] = str(path), int(loaded["global_step"])
         except (pickle.UnpicklingError, RuntimeError, OSError, KeyError, TypeError, ValueError):
-            continue  # not a checkpoint that could be used; an audit of it would say why
+            continue  # not a usable checkpoint; an audit of it would say why
     return found

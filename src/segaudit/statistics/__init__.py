@@ -1,11 +1,11 @@
-"""How sure are we: intervals and tests for the records of an audit.
+"""Statistics: intervals and tests for the records of an audit.
 
-Targets of one image are not independent of each other, so images are what is drawn and flipped here, all their targets
-together. A target without a score (NaN) is left out and counted. No result depends on the order of the records or on the
-images' names; the same seed gives the same figures.
+Targets of one image depend on each other, so images are drawn and flipped here, each with all its targets. A target without
+a score (NaN) is left out and counted. No result depends on the order of the records or on the images' names. The same seed
+gives the same figures.
 
-Records are what :meth:`segaudit.Auditor.records` gives, or its Parquet file read as a list of dictionaries; every key with
-a floating-point value is a score, except ``area``.
+Records are the rows of :meth:`segaudit.Auditor.records`, or those of its Parquet file, as a list of dictionaries. Every key
+with a floating-point value is a score, except ``area``.
 """
 
 from segaudit.statistics.models import Association, auroc, spearman

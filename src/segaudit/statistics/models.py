@@ -1,4 +1,4 @@
-"""How properties of models go together, for as few models as one can train."""
+"""Measures the association of two properties of models, for small numbers of models."""
 
 from typing import NamedTuple
 
@@ -8,20 +8,20 @@ from scipy import optimize, stats
 
 from segaudit.statistics.resampling import PERMUTATIONS, Vector, check, vector
 
-#: The most models for which all ways to deal the labels are counted.
+#: Largest number of models for which all permutations of the labels are counted.
 _EXACT = 100
 
 
 class Association(NamedTuple):
-    """How two properties of models, or of other single things, go together.
+    """Holds the association of two properties of models.
 
     Attributes:
-        value: the AUROC or the correlation; NaN where it is not defined.
+        value: AUROC or correlation; NaN where it is not defined.
         low: lower end of the interval; NaN where the data cannot tell.
-        high: upper end.
-        models: how many were used.
-        unscored: how many were left out for a NaN.
-        p_value: two-sided, of the permutation test; NaN where there is nothing to test.
+        high: upper end of the interval.
+        models: number of models that were used.
+        unscored: number of models that were left out for a NaN.
+        p_value: two-sided p-value of the permutation test; NaN where there is nothing to test.
 
     """
 
@@ -34,18 +34,18 @@ class Association(NamedTuple):
 
 
 def auroc(scores: ArrayLike, labels: ArrayLike, level: float = 0.95) -> Association:
-    """How often a positive scores higher than a negative, ties counting one half; 0.5 is chance.
+    """Compute the AUROC: the share of pairs in which the positive scores higher than the negative. Ties count one half.
 
-    The interval is Newcombe's score interval (2006, part 2, method 5). We do not bootstrap: after perfect separation every
-    draw has an AUROC of 1, so that an interval of [1, 1] would claim certainty from ten models.
+    0.5 is chance. The interval is Newcombe's score interval (2006, part 2, method 5), not a bootstrap: after perfect
+    separation every bootstrap sample has an AUROC of 1, and an interval of [1, 1] would claim certainty from ten models.
 
-    The p-value is that of the rank sum when the labels are dealt anew: exact, ties and all, up to 100 models; with more,
-    the normal approximation.
+    The p-value belongs to a permutation test of the rank sum. It is exact for up to 100 models, ties included. With more
+    models it is a normal approximation.
 
     Args:
-        scores: one a model, ``(N,)``; NaN where there is none.
+        scores: one score per model, ``(N,)``; NaN where there is none.
         labels: True or 1 for positives, ``(N,)``.
-        level: of the interval.
+        level: level of the interval, in (0, 1).
 
     Raises:
         ValueError: if scores and labels do not pair up, or a label is not 0 or 1.
@@ -60,37 +60,37 @@ def auroc(scores: ArrayLike, labels: ArrayLike, level: float = 0.95) -> Associat
     check(column, marks, level)
     if not np.isin(marks, (0, 1)).all():
         raise ValueError("labels must be 0 or 1, or False or True.")
-    kept = ~np.isnan(column)
-    ranks, positive = stats.rankdata(column[kept]), marks[kept] == 1
+    known = ~np.isnan(column)
+    ranks, positive = stats.rankdata(column[known]), marks[known] == 1
     ups, downs = int(positive.sum()), int((~positive).sum())
     if not ups or not downs:
-        return Association(np.nan, np.nan, np.nan, len(ranks), int((~kept).sum()), np.nan)
+        return Association(np.nan, np.nan, np.nan, len(ranks), int((~known).sum()), np.nan)
     value = float((ranks[positive].mean() - (ups + 1) / 2) / downs)
     low, high = _newcombe(value, ups, downs, level), 1 - _newcombe(1 - value, ups, downs, level)
-    return Association(value, low, high, len(ranks), int((~kept).sum()), _rank_sum_test(ranks, positive))
+    return Association(value, low, high, len(ranks), int((~known).sum()), _rank_sum_test(ranks, positive))
 
 
 def spearman(a: ArrayLike, b: ArrayLike, level: float = 0.95, draws: int = 2000, seed: int = 0) -> Association:
-    """Spearman's rank correlation, in [-1, 1], with a percentile bootstrap interval over the pairs.
+    """Compute Spearman's rank correlation, in [-1, 1], with a percentile bootstrap interval over the pairs.
 
     Args:
-        a: one value a model, ``(N,)``; NaN where there is none.
-        b: likewise.
-        level: of the interval.
-        draws: of the bootstrap.
-        seed: of the draws and of the permutations, where there are too many to count.
+        a: one value per model, ``(N,)``; NaN where there is none.
+        b: the other values, ``(N,)``.
+        level: level of the interval, in (0, 1).
+        draws: number of bootstrap samples.
+        seed: seed of the samples, and of the permutations if there are too many to count.
 
     Returns:
-        NaN where one side is constant. The ends are NaN where the correlation is 1 or -1, since every draw then agrees
-        and the bootstrap cannot tell how sure that is; the p-value can.
+        The association. Its value is NaN where one side is constant. The ends are NaN where the correlation is 1 or -1:
+        all bootstrap samples then agree, so that only the p-value tells how certain the correlation is.
 
     Raises:
         ValueError: if a and b do not pair up.
 
     """
     pairs = np.stack(check(vector(a, "a"), vector(b, "b"), level, draws))
-    kept = ~np.isnan(pairs).any(axis=0)
-    unscored, pairs = int((~kept).sum()), pairs[:, kept]
+    known = ~np.isnan(pairs).any(axis=0)
+    unscored, pairs = int((~known).sum()), pairs[:, known]
     pairs = pairs[:, np.lexsort(pairs)]  # so that draws do not depend on the order of the pairs
     count = pairs.shape[1]
     value = float(_rank_correlation(*pairs)) if count else np.nan
@@ -113,7 +113,7 @@ def spearman(a: ArrayLike, b: ArrayLike, level: float = 0.95, draws: int = 2000,
 
 
 def _newcombe(value: float, positives: int, negatives: int, level: float) -> float:
-    """Lower end: the smallest AUROC that the one seen is no more than z standard errors above."""
+    """Return the lower end: the smallest AUROC from which the observed one is at most z standard errors away."""
     z, size = stats.norm.ppf((1 + level) / 2), (positives + negatives) / 2 - 1
 
     def beyond(true: float) -> float:
@@ -124,12 +124,12 @@ def _newcombe(value: float, positives: int, negatives: int, level: float) -> flo
 
 
 def _rank_sum_test(ranks: Vector, positive: NDArray[np.bool_]) -> float:
-    """Two-sided p-value of the positives' rank sum, over all ways to deal the labels."""
-    # SciPy's exact Mann-Whitney test knows no ties, and its permutation test no group of one.
+    """Return the two-sided p-value of the positives' rank sum over all permutations of the labels."""
+    # SciPy's exact Mann-Whitney test does not allow ties, and its permutation test does not allow a group of one.
     if len(ranks) > _EXACT:
         return float(stats.mannwhitneyu(ranks[positive], ranks[~positive], method="asymptotic").pvalue)
     twice = np.rint(2 * ranks).astype(int)  # tied ranks are halves
-    ways = np.zeros((positive.sum() + 1, twice.sum() + 1))  # how many sets of so many models have this rank sum
+    ways = np.zeros((positive.sum() + 1, twice.sum() + 1))  # number of sets by size and rank sum
     ways[0, 0] = 1
     for rank in twice:
         ways[1:, rank:] += ways[:-1, :-rank].copy()
@@ -139,7 +139,7 @@ def _rank_sum_test(ranks: Vector, positive: NDArray[np.bool_]) -> float:
 
 
 def _rank_correlation(a: Vector, b: Vector) -> Vector:
-    """Along the last dimension; NaN where a side is constant."""
+    """Correlate ranks along the last dimension; NaN where a side is constant."""
     ranks = [stats.rankdata(side, axis=-1) for side in (a, b)]
     a, b = (side - side.mean(axis=-1, keepdims=True) for side in ranks)
     with np.errstate(invalid="ignore"):

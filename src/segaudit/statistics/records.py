@@ -1,4 +1,4 @@
-"""Intervals and comparisons of the records of audits."""
+"""Computes intervals and comparisons from the records of audits."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -9,22 +9,22 @@ from numpy.typing import NDArray
 from segaudit.statistics.resampling import Estimate, Vector, flip_test, image_sums, interval, ratio
 
 Records: TypeAlias = Sequence[Mapping[str, Any]]
-#: By image, class and what else tells targets apart, the score.
+#: Scores by the image, the class and whatever else tells targets apart.
 _Table: TypeAlias = dict[tuple[Any, ...], float]
 
 
 class Difference(NamedTuple):
-    """A paired mean difference, its interval and its test.
+    """Holds a paired mean difference, its interval and its test.
 
     Attributes:
-        mean: over the targets that both sides have scored; NaN where there is none.
+        mean: mean over the targets that both sides have scored; NaN where there is none.
         low: lower end of the interval; NaN with fewer than two such images.
-        high: upper end.
-        images: how many images have a target that both sides have scored.
-        targets: how many targets both sides have scored.
-        unscored: how many targets both sides have, but without a score on one of them.
-        p_value: two-sided, of the sign-flip test; NaN where there is nothing to test.
-        unmatched: how many targets only one side has.
+        high: upper end of the interval.
+        images: number of images with a target that both sides have scored.
+        targets: number of targets that both sides have scored.
+        unscored: number of targets that both sides have, but that one has not scored.
+        p_value: two-sided p-value of the sign-flip test; NaN where there is nothing to test.
+        unmatched: number of targets that only one side has.
 
     """
 
@@ -41,14 +41,14 @@ class Difference(NamedTuple):
 def summary(
     records: Records, by_class: bool = False, level: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> dict[tuple[Any, ...], Estimate]:
-    """The :func:`interval` of every score by ``(explainer, score)``, or by ``(explainer, score, class_index)``.
+    """Compute the :func:`interval` of every score by ``(explainer, score)`` or ``(explainer, score, class_index)``.
 
     Args:
-        records: of one audit; none give an empty dictionary.
-        by_class: whether each class is on its own.
-        level: of the intervals.
-        draws: of the bootstrap.
-        seed: of the draws.
+        records: records of one audit; without records the result is empty.
+        by_class: separates the classes.
+        level: level of the intervals, in (0, 1).
+        draws: number of bootstrap samples.
+        seed: seed of the samples.
 
     """
     groups = _grouped(records, "explainer", "class_index") if by_class else _grouped(records, "explainer")
@@ -64,20 +64,20 @@ def summary(
 def difference(
     records: Records, one: str, other: str, score: str, level: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> Difference:
-    """Mean of ``one`` explainer's score less that of the ``other``, over the targets that both have scored.
+    """Compute the mean difference of ``one`` explainer's score minus that of the ``other``, paired by target.
 
-    The test flips the sign of all differences of an image at once. It holds exactly if, were there no difference, the
-    two explainers could be swapped for any image. Up to 14 images all flips are counted, with more 20,000 are drawn (and
-    the data count as one of them: Phipson and Smyth 2010).
+    Only targets that both have scored count. The test flips the sign of all differences of an image together. It is exact
+    if, without a true difference, the two explainers are exchangeable within any image. Up to 14 images all flips are
+    counted. With more, 20,000 are drawn, and the data count as one of them (Phipson and Smyth 2010).
 
     Args:
-        records: of one audit.
+        records: records of one audit.
         one: an explainer.
         other: the explainer that it is compared with.
         score: the score's name.
-        level: of the interval.
-        draws: of the bootstrap.
-        seed: of the draws and flips.
+        level: level of the interval, in (0, 1).
+        draws: number of bootstrap samples.
+        seed: seed of the samples and flips.
 
     Raises:
         ValueError: if there are records, but none of an explainer or of the score.
@@ -89,19 +89,18 @@ def difference(
 def compare(
     records_a: Records, records_b: Records, level: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> dict[tuple[str, str], Difference]:
-    """Mean of ``records_a`` less ``records_b``, two checkpoints say, by ``(explainer, score)``; as :func:`difference`.
+    """Compute the paired differences of two audits, ``records_a`` minus ``records_b``, by ``(explainer, score)``.
 
-    A target is one class of one image. Its region may have changed from one checkpoint to the other. Only the explainers
-    and scores that both sides have are compared; ``unmatched`` counts the targets of one side alone.
-
-    These are many tests at once: see :func:`holm`.
+    A target is one class of one image here; its region may differ between the audits. Only
+    explainers and scores of both audits are compared. ``unmatched`` counts the targets that only one audit has. The tests
+    are those of :func:`difference`. They are many at once: see :func:`holm`.
 
     Args:
-        records_a: of one audit.
-        records_b: of the other, on images of the same names.
-        level: of the intervals.
-        draws: of the bootstrap.
-        seed: of the draws and flips.
+        records_a: records of one audit.
+        records_b: records of the other, on images of the same names.
+        level: level of the intervals, in (0, 1).
+        draws: number of bootstrap samples.
+        seed: seed of the samples and flips.
 
     Raises:
         ValueError: if one side has a class of an image twice, because images share a name.
@@ -115,8 +114,8 @@ def compare(
             tables = [_table(rows, score, "sample_id", "class_index") for rows in (rows_a, rows_b)]
             if twice := next((key for table in tables for key in table if key[-1]), None):
                 raise ValueError(
-                    f"class {twice[1]} of the image {twice[0]!r} is there twice on one side, so that it is unclear what to "
-                    "compare it with: give every image a sample_id of its own."
+                    f"one side has the class {twice[1]} of the image {twice[0]!r} twice, so it is unclear what to compare: "
+                    "give every image a sample_id of its own."
                 )
             found[explainer, score] = _paired(_aligned(tables), level, draws, seed)
     return found
@@ -132,25 +131,25 @@ def relative(
     draws: int = 2000,
     seed: int = 0,
 ) -> Estimate:
-    """An explainer's score relative to a control, or to two: 0 is as good as the control, 1 as good as the ceiling.
+    """Compute an explainer's score relative to a control: 0 is as good as the control, 1 as good as the ceiling.
 
-    Without a ceiling, the mean of explainer less control. With one, Σ(explainer − control) / Σ(ceiling − control) over
-    the targets: a ratio of means, since single targets may divide by nearly nothing. It reads the same for scores of
-    which lower is better.
+    Without a ceiling, this is the mean of explainer minus control. With one, it is Σ(explainer − control) /
+    Σ(ceiling − control) over the targets: a ratio of means, because single targets may divide by almost 0. It means the
+    same for scores of which lower is better.
 
     Args:
-        records: of one audit.
+        records: records of one audit.
         score: the score's name.
-        explainer: which is judged.
-        control: the explainer that is the low end.
-        ceiling: the explainer that is the high end, ``target_mask`` say.
-        level: of the interval.
-        draws: of the bootstrap.
-        seed: of the draws.
+        explainer: the explainer to judge.
+        control: the explainer at 0.
+        ceiling: the explainer at 1, such as ``target_mask``.
+        level: level of the interval, in (0, 1).
+        draws: number of bootstrap samples.
+        seed: seed of the samples.
 
     Returns:
-        Over the targets that all of them have scored; the ends are NaN where control and ceiling cannot be told apart,
-        that is where the interval of their own difference holds 0.
+        The estimate over the targets that all of these explainers have scored. Its ends are NaN where the interval of
+        ceiling minus control contains 0.
 
     Raises:
         ValueError: if there are records, but none of an explainer or of the score.
@@ -173,7 +172,7 @@ def _paired(aligned: tuple[Vector, NDArray[Any], int], level: float, draws: int,
 
 
 def _scores(rows: Records) -> list[str]:
-    """Names of the scores, in the order of their first appearance."""
+    """Return the names of the scores, in the order of their first appearance."""
     names = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, float))
     return [name for name in names if name != "area"]
 
@@ -191,7 +190,7 @@ def _grouped(records: Records, *keys: str) -> dict[tuple[Any, ...], list[Mapping
 
 
 def _of(records: Records, explainer: str, score: str) -> _Table:
-    """An explainer's scores by target. Targets that the records do not tell apart pair up in their order."""
+    """Return an explainer's scores by target. Targets that the records do not tell apart pair up in their order."""
     groups = _grouped(records, "explainer")
     if records and (explainer,) not in groups:
         known = ", ".join(name for (name,) in groups)
@@ -203,7 +202,7 @@ def _of(records: Records, explainer: str, score: str) -> _Table:
 
 
 def _table(rows: Iterable[Mapping[str, Any]], score: str, *keys: str) -> _Table:
-    """Scores by the keys' values and, last, how many targets of the same values came before."""
+    """Return scores by the keys' values and, last, the number of earlier targets with the same values."""
     seen: dict[tuple[Any, ...], int] = {}
     table = {}
     for row in rows:
@@ -214,7 +213,7 @@ def _table(rows: Iterable[Mapping[str, Any]], score: str, *keys: str) -> _Table:
 
 
 def _aligned(tables: Sequence[_Table]) -> tuple[Vector, NDArray[Any], int]:
-    """Scores ``(N, K)`` of the targets that all K tables have, their images, and how many targets not all have."""
+    """Return scores ``(N, K)`` of the targets in all K tables, their images, and the number of targets not in all."""
     shared = [key for key in tables[0] if all(key in table for table in tables[1:])]
     values = np.array([[table[key] for table in tables] for key in shared], dtype=np.float64).reshape(-1, len(tables))
     return values, np.array([key[0] for key in shared]), len(set().union(*tables)) - len(shared)

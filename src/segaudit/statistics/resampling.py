@@ -1,4 +1,4 @@
-"""Intervals and tests that draw images, each with all its targets."""
+"""Computes intervals and tests by drawing images, each with all its targets."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
@@ -9,22 +9,22 @@ from scipy import stats
 
 Vector: TypeAlias = NDArray[np.float64]
 
-#: A permutation test counts all arrangements where there are no more than this, and draws as many where there are more.
+#: A permutation test counts all arrangements up to this number, and draws this number if there are more.
 PERMUTATIONS = 20_000
-#: How many weights are held at once.
+#: Number of weights held at once.
 _CHUNK = 1 << 22
 
 
 class Estimate(NamedTuple):
-    """A mean over targets and its interval.
+    """Holds a mean over targets and its interval.
 
     Attributes:
-        mean: over the scored targets; NaN where there is none.
+        mean: mean over the scored targets; NaN where there is none.
         low: lower end of the interval; NaN with fewer than two scored images.
-        high: upper end.
-        images: how many images have a scored target.
-        targets: how many targets are scored.
-        unscored: how many targets are not.
+        high: upper end of the interval.
+        images: number of images with a scored target.
+        targets: number of scored targets.
+        unscored: number of targets without a score.
 
     """
 
@@ -37,20 +37,20 @@ class Estimate(NamedTuple):
 
 
 def interval(values: ArrayLike, images: ArrayLike, level: float = 0.95, draws: int = 2000, seed: int = 0) -> Estimate:
-    """Mean over targets and its bootstrap interval over images.
+    """Compute the mean over targets and its bootstrap interval over images.
 
     Images are drawn with replacement, each with all its targets (cluster bootstrap; Davison and Hinkley 1997, section
-    3.8). The ends are expanded percentiles (Hesterberg 2015): plain ones are too narrow for few images.
+    3.8). The ends are expanded percentiles (Hesterberg 2015), because plain ones are too narrow for few images.
 
     Args:
-        values: one a target, ``(N,)``; NaN where there is none.
-        images: the name or number of each target's image, ``(N,)``.
-        level: how often such intervals should hold the true mean, in (0, 1).
-        draws: how many bootstrap samples.
-        seed: of the draws.
+        values: one value per target, ``(N,)``; NaN where there is none.
+        images: name or number of each target's image, ``(N,)``.
+        level: share of such intervals that should contain the true mean, in (0, 1).
+        draws: number of bootstrap samples.
+        seed: seed of the samples.
 
     Raises:
-        ValueError: if values and images do not pair up, or level or draws make no sense.
+        ValueError: if values and images do not pair up, or level or draws are out of their range.
 
     Example:
         >>> estimate = interval([0.2, 0.4, float("nan"), 0.9], ["a", "a", "a", "b"])
@@ -63,10 +63,10 @@ def interval(values: ArrayLike, images: ArrayLike, level: float = 0.95, draws: i
 
 
 def holm(p_values: ArrayLike) -> Vector:
-    """p-values ``(N,)`` adjusted for being a family of N (Holm 1979); NaN stays NaN and is no member.
+    """Adjust the p-values ``(N,)`` of a family of tests (Holm 1979). NaN stays NaN and is not in the family.
 
-    Reject what is at most 0.05, and the chance of one or more false rejections is at most 5 %, however the tests depend
-    on each other.
+    If every test with an adjusted p-value of at most 0.05 is rejected, the probability of any false rejection is at most
+    5 %, whatever the dependence between the tests.
 
     Example:
         >>> holm([0.01, 0.04, 0.03]).tolist()
@@ -84,7 +84,7 @@ def holm(p_values: ArrayLike) -> Vector:
 
 
 def ratio(top: Vector, bottom: Vector, images: NDArray[Any], level: float, draws: int, seed: int) -> Estimate:
-    """Σ top / Σ bottom over the targets, with its bootstrap interval over images; a mean where bottom is 1."""
+    """Compute Σ top / Σ bottom over the targets with its bootstrap interval over images; a mean where bottom is 1."""
     pairs = np.stack(check(top, bottom, level, draws), axis=1)
     check(top, images, level, draws)
     scored = ~np.isnan(pairs).any(axis=1)
@@ -104,7 +104,7 @@ def ratio(top: Vector, bottom: Vector, images: NDArray[Any], level: float, draws
 
 
 def flip_test(sums: Vector, seed: int) -> float:
-    """Two-sided p-value of the sum over images ``(I,)`` when the sign of each is drawn at random."""
+    """Return the two-sided p-value of the sum over images ``(I,)`` under random signs."""
     # SciPy's permutation_test does the same, forty times slower for hundreds of images.
     if not len(sums) or not np.isfinite(sums).all():
         return float("nan")
@@ -120,7 +120,7 @@ def flip_test(sums: Vector, seed: int) -> float:
 
 
 def image_sums(values: Vector, images: NDArray[Any]) -> Vector:
-    """Sums ``(I, K)`` of values ``(N, K)`` by image, in an order that depends on neither the rows' nor the names'."""
+    """Sum values ``(N, K)`` by image to ``(I, K)``, in an order that depends neither on the rows nor on the names."""
     values, images = values[_order(values)], images[_order(values)]  # a sum's last bits depend on the order
     names, place = np.unique(images, return_inverse=True)
     sums: Vector = np.stack([np.bincount(place, column, minlength=len(names)) for column in values.T], axis=1)
@@ -128,12 +128,12 @@ def image_sums(values: Vector, images: NDArray[Any]) -> Vector:
 
 
 def _order(rows: Vector) -> NDArray[np.intp]:
-    """By size and then by sign: the same for both signs, so that b - a gets the draws of a - b."""
+    """Sort by size, then by sign: the order is the same for both signs, so that b - a gets the draws of a - b."""
     return np.lexsort((*rows.T, *np.abs(rows).T))
 
 
 def _weights(images: int, draws: int, seed: int) -> Iterator[Vector]:
-    """How often each image is in each draw, ``(draws, images)``, some draws at a time."""
+    """Yield the number of times that each image is in each draw, ``(draws, images)``, some draws at a time."""
     rng, step = np.random.default_rng(seed), max(1, _CHUNK // images)
     for start in range(0, draws, step):
         rows = min(step, draws - start)
@@ -142,7 +142,7 @@ def _weights(images: int, draws: int, seed: int) -> Iterator[Vector]:
 
 
 def vector(values: ArrayLike, name: str, dtype: type[np.float64] | None = np.float64) -> NDArray[Any]:
-    """One dimension of numbers, or of anything where ``dtype`` is None; ``name`` is for the error."""
+    """Return an array of one dimension, of numbers unless ``dtype`` is None; ``name`` is for the error."""
     array = np.asarray(values, dtype=dtype)
     if array.ndim != 1:
         raise ValueError(f"{name} must have one dimension, got the shape {array.shape}.")
@@ -150,11 +150,11 @@ def vector(values: ArrayLike, name: str, dtype: type[np.float64] | None = np.flo
 
 
 def check(a: NDArray[Any], b: NDArray[Any], level: float, draws: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The two as they are, if they pair up and the level and the draws make sense."""
+    """Return two arrays unchanged; raise if they do not pair up, or level or draws are out of their range."""
     if len(a) != len(b):
         raise ValueError(f"two sequences must pair up, but one has {len(a)} entries and the other {len(b)}.")
     if not 0 < level < 1:
-        raise ValueError(f"level is the share of intervals that hold the truth, in (0, 1); got {level}.")
+        raise ValueError(f"level is the share of intervals that contain the truth, in (0, 1); got {level}.")
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}.")
     return a, b

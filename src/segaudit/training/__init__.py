@@ -1,4 +1,4 @@
-"""Training: the Lightning module and Trainer, weights from files, and a loss against reliance on artefacts."""
+"""Training: the Lightning module, the Trainer, weights from files, and a loss against reliance on artefacts."""
 
 from segaudit.training.reliance_penalty import ReliancePenalty
 from segaudit.training.task import SegmentationTask

@@ -1,4 +1,4 @@
-"""Right for the right reasons: a loss term that makes a model independent of what it should not look at."""
+"""ReliancePenalty: a loss term that makes a model independent of pixels that should not matter."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,31 +14,32 @@ from segaudit.intervention import Fill, Regions, SuperpixelRegions
 
 
 class ReliancePenalty(nn.Module):
-    """How far the prediction on objects changes when what should not matter to it is filled; one more forward a step.
+    """Penalises a change of the prediction on objects when pixels that should not matter are filled.
 
-    What should not matter is a known artefact (a tag, a ruler, a watermark) whose place the data give, or, where none is
-    known, anything that lies outside the objects: regions drawn at random, as in the audit's effect map. The change is
-    :func:`divergence` of the class probabilities without it from those with it, mean over an image's object pixels that
-    were not filled, mean over the images of the batch; an image that has no object, or nothing that is filled, counts as 0.
-    No gradient goes through the prediction on the whole image: that one is the teacher, and the loss looks after it.
+    These pixels are a known artefact (a tag, a ruler, a watermark) whose place the data give. If no artefact is known, they
+    are random segments outside the objects. The penalty is the :func:`divergence` of the class probabilities on the filled
+    image from those on the image, averaged over an image's object pixels that were not filled, and over the images of the
+    batch. An image without an object or without a filled pixel counts as 0. No gradient goes through the prediction on the
+    unfilled image: it is the teacher, and the loss trains it. The penalty costs one more forward per step.
 
     Ross et al. 2017 (Right for the Right Reasons) penalise input gradients where the artefact is. Gradients can vanish
     while the model still depends on it, so this is our reading: it penalises the effect, not the map.
 
     Args:
-        classes: what the objects are; their pixels in the mask are those whose prediction must not change.
-        artefact: the key of the batch under which artefacts stand, ``(B, *S)``, 0 where there is none. None: what lies
-            outside the objects.
-        weight: of the term in the loss.
-        fill: what stands in place of what is removed. None: one colour an image, drawn anew at every step: each channel's
-            darkest or brightest value in the image. One fill that is always the same can be learned as "no artefact here".
-        regions: without an artefact, the partition of which each region is filled or not, at one of its scales a step.
-        share: without an artefact, the probability in (0, 1] that a region is filled.
-        tolerance: without an artefact, a region that comes within so many pixels of an object is never filled.
-        seed: of what is drawn.
+        classes: class indices of the objects, whose predictions must not change.
+        artefact: key of the artefacts in the batch, ``(B, *S)``, 0 where there is none. Defaults to random segments outside
+            the objects.
+        weight: weight of the term in the loss.
+        fill: replaces the removed pixels. Defaults to one random colour per image and step: each channel's darkest or
+            brightest value in the image. A model could learn a constant fill as "no artefact here".
+        regions: cuts images into segments, each of which is filled or not; only without an artefact. One of its scales is
+            used at each step.
+        share: probability that a segment is filled, in (0, 1]; only without an artefact.
+        tolerance: a segment within this many pixels of an object is never filled; only without an artefact.
+        seed: seed of the random choices.
 
     Raises:
-        ValueError: if a number makes no sense.
+        ValueError: if a number is out of its range.
 
     Example:
         >>> x = torch.tensor([[[[3.0, 1.0]]]])  # an object of one pixel, with a tag beside it
@@ -81,13 +82,13 @@ class ReliancePenalty(nn.Module):
         self.seed = seed
 
     def forward(self, model: Callable[[Tensor], Tensor], batch: Mapping[str, Any], logits: Tensor, step: int) -> Tensor:
-        """The term that is added to the loss, a scalar of at least 0.
+        """Return the term to add to the loss, a scalar of at least 0.
 
         Args:
             model: maps images ``(B, channels, *S)`` to logits ``(B, K, *S)``.
             batch: ``image`` ``(B, channels, *S)``, ``mask`` ``(B, *S)`` integer and, where it is known, the artefact.
-            logits: the model's, of these images, ``(B, K, *S)``.
-            step: of the training; what is drawn depends on it, the image's content and the seed alone.
+            logits: the model's logits for these images, ``(B, K, *S)``.
+            step: number of the training step; the random choices depend on it, the image's content and the seed alone.
 
         Raises:
             ValueError: if a class does not exist, or the artefact is not in the batch or of another size.
@@ -102,7 +103,7 @@ class ReliancePenalty(nn.Module):
         objects = torch.isin(masks, torch.tensor(self.classes, device=masks.device))
         keys = randomness.image_keys(images, self.seed + step)
         removed = self._outside(images, objects, keys, step) if self.artefact is None else _artefact(batch, self.artefact)
-        # No `if` on what is in the batch: all processes of a group must run the model equally often.
+        # No `if` on the content of the batch: all processes of a group must run the model equally often.
         filled = _corner_colour(images, keys) if self.fill is None else self.fill(images)
         without = model(torch.where(removed[:, None], filled, images))
         changed, seen = divergence(logits, without).flatten(1), (objects & ~removed).flatten(1)
@@ -113,19 +114,22 @@ class ReliancePenalty(nn.Module):
         counts = self.regions.counts
         labels = self.regions.partition(images, counts[step % len(counts)]).flatten(1)
         near = dilate(objects, self.tolerance).flatten(1).float()
-        near = torch.zeros_like(near).scatter_add_(1, labels, near)  # by region, of which there are fewer than pixels
+        near = torch.zeros_like(near).scatter_add_(1, labels, near)  # by segment; there are fewer segments than pixels
         drawn = randomness.uniform(randomness.combine(keys, 1), near.shape[1:])
         return ((drawn < self.share) & (near == 0)).gather(1, labels).view_as(objects)
 
 
 def divergence(logits: Tensor, others: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of other class probabilities q from those p of a teacher, ``(B, *S)``, at least 0.
+    """Compute the Kullback-Leibler divergence of class probabilities q from a teacher's p at each pixel.
 
-    Σ p·(log p − log q) at each pixel; the gradient goes to the others alone.
+    This is Σ p·(log p − log q). The gradient goes to q alone.
 
     Args:
-        logits: of the teacher, ``(B, K, *S)``; of one channel, that of the foreground.
-        others: ``(B, K, *S)``.
+        logits: the teacher's logits, ``(B, K, *S)``; a single channel is that of the foreground.
+        others: the other logits, ``(B, K, *S)``.
+
+    Returns:
+        ``(B, *S)``, at least 0.
 
     Example:
         >>> divergence(torch.tensor([[[0.0]]]), torch.tensor([[[2.0]]]))  # log cosh(2 / 2)
@@ -157,7 +161,7 @@ def _log_probabilities(logits: Tensor) -> Tensor:
 
 
 def _corner_colour(images: Tensor, keys: Tensor) -> Tensor:
-    """One colour at a corner of each image's range, ``(B, channels, *1)``."""
+    """Draw a colour at a corner of each image's range, ``(B, channels, *1)``."""
     axes = tuple(range(2, images.ndim))
     low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
     return torch.where(randomness.uniform(keys, low.shape[1:]) < 0.5, low, high)

@@ -1,4 +1,4 @@
-"""The LightningModule that trains any segmentation network."""
+"""SegmentationTask: the LightningModule that trains any segmentation network."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,27 +19,27 @@ Batch = Mapping[str, Any] | tuple[Tensor, Tensor] | list[Tensor] | Tensor
 
 
 class SegmentationTask(LightningModule):
-    """Train and validate a segmentation network.
+    """Trains and validates a segmentation network.
 
-    A batch is a dict ``{"image": (B, C, *S) float, "mask": (B, *S) integer}`` (``"id"``, a list of B strings, and any other
-    key may be there too), a pair ``(image, mask)``, or what else :func:`segaudit.forwards.unpack` understands. Logged are
-    ``train/loss``, and for ``val`` and ``test`` the loss, ``iou`` and ``iou/<class>``: intersection over union, pooled over
-    all pixels of the epoch. A class that occurs neither in the truth nor in the prediction has the IoU NaN and doesn't
-    count in the mean.
+    A batch is a dict ``{"image": (B, C, *S) float, "mask": (B, *S) integer}``, which may have more keys (``"id"`` is a list
+    of B strings), a pair ``(image, mask)``, or anything else that :func:`segaudit.forwards.unpack` understands. The task
+    logs ``train/loss``, and for ``val`` and ``test`` the loss, ``iou`` and ``iou/<class>``: intersection over union, pooled
+    over all pixels of the epoch. A class that occurs neither in the truth nor in the prediction has the IoU NaN and does
+    not count in the mean.
 
     Args:
         network: maps images to logits ``(B, K, *S')``, in any form that :func:`segaudit.forwards.logits_of` understands. A
             network with one channel separates foreground from background.
         loss: called as ``loss(logits (B, K, *S), mask (B, *S) int64)``; for a one-channel network, and for MONAI's losses,
             the mask has a channel, ``(B, 1, *S)`` float. A loss without an ``ignore_index`` of its own gets the n pixels
-            that aren't ignored, laid out as one image ``(1, K, 1, n)``. Default: cross entropy, binary for one channel.
+            that aren't ignored, laid out as one image ``(1, K, 1, n)``. Defaults to cross entropy, binary for one channel.
         ignore_index: the mask's value for pixels that count nowhere.
-        class_names: one name per class; two, background first, for a one-channel network. Default: the datamodule's
+        class_names: one name per class; two, background first, for a one-channel network. Defaults to the datamodule's
             ``class_names``.
         optimizer: makes the optimizer from the parameters.
-        lr_scheduler: makes the scheduler, which steps once an epoch, from the optimizer.
-        right_reasons: a term that is added to the loss in training and logged as ``train/right_reasons``, such as
-            :class:`segaudit.ReliancePenalty`; called as ``right_reasons(model, batch, logits, step)``.
+        lr_scheduler: makes the scheduler from the optimizer; it steps once an epoch.
+        right_reasons: term to add to the training loss, such as :class:`segaudit.ReliancePenalty`, logged as
+            ``train/right_reasons``; called as ``right_reasons(model, batch, logits, step)``.
 
     """
 
@@ -64,7 +64,7 @@ class SegmentationTask(LightningModule):
         self.right_reasons = right_reasons
 
     def setup(self, stage: str) -> None:
-        """Learn the class names, on which the scores rest.
+        """Look up the class names, which the scores need.
 
         Raises:
             ValueError: if neither the task nor the datamodule names the classes.
@@ -89,11 +89,11 @@ class SegmentationTask(LightningModule):
         return LightningCLI.configure_optimizers(self, optimizer, scheduler)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(B, K, *S)`` of images ``(B, C, *S)``, at the images' size."""
+        """Return the logits ``(B, K, *S)`` of images ``(B, C, *S)``, at the images' size."""
         return logits_of(self.network(images), images.shape[2:])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
+        """Return the loss of one batch."""
         images, masks = _images_and_masks(batch)
         logits = self(images)
         self._check(logits, masks, batch_idx)
@@ -101,8 +101,8 @@ class SegmentationTask(LightningModule):
         self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(images), sync_dist=True)
         if self.right_reasons is None:
             return loss
-        whole = {**(batch if isinstance(batch, Mapping) else {}), "image": images, "mask": masks}
-        term: Tensor = self.right_reasons(self, whole, logits, self.global_step)
+        entries = {**(batch if isinstance(batch, Mapping) else {}), "image": images, "mask": masks}
+        term: Tensor = self.right_reasons(self, entries, logits, self.global_step)
         self.log("train/right_reasons", term, on_step=True, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss + term
 
@@ -131,7 +131,7 @@ class SegmentationTask(LightningModule):
         self._log_iou("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """The class maps of one batch: ``{"id": B strings, "mask": (B, *S) int64}``."""
+        """Return the class maps of one batch: ``{"id": B strings, "mask": (B, *S) int64}``."""
         sample = unpack(batch)
         ids = sample.ids or [f"{batch_idx}-{i}" for i in range(len(sample.images))]
         return {"id": ids, "mask": predict(self(sample.images))}
@@ -158,8 +158,8 @@ class SegmentationTask(LightningModule):
         ignored = masks == self.ignore_index
         if theirs is not None:
             ignored = ignored | (masks == theirs)
-        # With nothing to learn from, most losses are 0/0. Such a batch is taken for one of a class that counts, and its
-        # loss times zero: no weight becomes NaN, and unlike an `if` this doesn't make the GPU wait.
+        # Without a pixel that counts, most losses are 0/0. Such a batch gets a class that counts, and its loss is multiplied
+        # by 0. No weight becomes NaN, and unlike an `if` this does not make the GPU wait.
         some = ~ignored.all()
         stand_in = int(0 in (self.ignore_index, theirs))
         masks, ignored = torch.where(some, masks, stand_in), ignored & some
@@ -169,7 +169,7 @@ class SegmentationTask(LightningModule):
             masks = masks[~ignored][None, None]
         else:
             masks = masks.masked_fill(ignored, theirs)
-        # MONAI's losses, and what is composed of them, take class indices with a channel.
+        # MONAI's losses, and losses composed of them, take class indices with a channel.
         channel = one or any(hasattr(part, "to_onehot_y") for part in loss.modules())
         value: Tensor = loss(logits, masks[:, None].float() if channel else masks)
         return value * some
@@ -193,7 +193,7 @@ class SegmentationTask(LightningModule):
                 f"{tuple(logits[:, 0].shape)} are needed, like the images."
             )
         if batch_idx and masks.is_cuda:
-            return  # looking at values makes the GPU wait: the first batch must do
+            return  # reading values makes the GPU wait, so only the first batch is checked
         wrong = masks[(masks != self.ignore_index) & ((masks < 0) | (masks >= classes))]
         if len(wrong):
             raise ValueError(
@@ -210,7 +210,7 @@ def _images_and_masks(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _images_of_this_process(loader: Any, batch_idx: int, batch_size: int) -> int:
-    """How many images of the batch come first: the rest repeat others, so that each process has as many as the next."""
+    """Return the number of images before the repeats that a sampler adds, so that all processes have as many images."""
     sampler = getattr(loader, "sampler", None)
     if not isinstance(sampler, DistributedSampler):
         return batch_size

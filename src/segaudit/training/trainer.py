@@ -1,4 +1,4 @@
-"""Lightning's Trainer with the project's defaults."""
+"""Trainer: Lightning's Trainer with the project's defaults, and with offline audits."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,14 +18,14 @@ from segaudit.training.weights import load_weights
 
 
 class Trainer(lightning.Trainer):
-    """Lightning's Trainer, which keeps all that a run writes in one folder.
+    """Extends Lightning's Trainer: it writes everything of a run to one folder, and audits checkpoints.
 
     Metrics (CSV, TensorBoard), the configuration, checkpoints and the audit go to ``<default_root_dir>/version_<n>``.
 
     Args:
-        logger: further loggers beside the two above, W&B's say; False for none at all. A list that has a CSVLogger is
-            taken as it is.
-        default_root_dir: the folder of the runs; None stands for ``runs`` in the working directory.
+        logger: loggers to use beside CSV and TensorBoard, such as W&B's; False turns all loggers off. A list with a
+            CSVLogger replaces the two.
+        default_root_dir: folder of the runs. Defaults to ``runs`` in the working directory.
         kwargs: as for Lightning's Trainer.
 
     """
@@ -41,11 +41,11 @@ class Trainer(lightning.Trainer):
         given = (
             [] if isinstance(logger, bool) or logger is None else [logger] if isinstance(logger, Logger) else list(logger)
         )
-        # A trial run and a bare one write nothing.
+        # Trial runs (fast_dev_run) and bare ones (barebones) write nothing.
         silent = logger is False or kwargs.get("fast_dev_run") or kwargs.get("barebones")
         if not silent and not any(isinstance(one, CSVLogger) for one in given):
             csv = CSVLogger(root, name="")
-            _ = csv.experiment  # makes the folder now, so that a run that starts a moment later takes the next number
+            _ = csv.experiment  # makes the folder now, so that a run that starts a moment later gets the next number
             # CSV first: Lightning takes the run's folder, and with it that of the configuration, from the first logger.
             given = [csv, TensorBoardLogger(root, name="", version=csv.version, default_hp_metric=False), *given]
         super().__init__(logger=given or logger, default_root_dir=root, **kwargs)
@@ -59,27 +59,27 @@ class Trainer(lightning.Trainer):
         max_images: int | None = None,
         fail_if: list[str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Audit a checkpoint over a whole split, and write a report.
+        """Audit a checkpoint over a split, and write a report.
 
-        Every AttributionAudit among the callbacks says what is audited; a default one where there is none. Into the run
-        folder, ``audit/`` gets ``targets.parquet``, ``curves.parquet``, ``summary.json``, tables, the worst cases as
-        pictures, and ``report.html``.
+        Each AttributionAudit among the callbacks is run; without one, a default one is. In the run folder, ``audit/`` gets
+        ``targets.parquet``, ``curves.parquet``, ``summary.json``, tables, pictures of the worst cases, and ``report.html``.
 
         Args:
             model: the module; its network's weights come from the checkpoint.
-            datamodule: of the images.
-            ckpt_path: a Lightning checkpoint or a bare state dict, read with ``weights_only=True``; None audits the weights
+            datamodule: module of the images.
+            ckpt_path: a Lightning checkpoint or a bare state dict, read with ``weights_only=True``. Defaults to the weights
                 that the network was built with.
-            split: which images.
-            max_images: at most so many, drawn once with the audit's seed; None for all.
-            fail_if: rules such as ``dea/off_target_leakage > 0.4``: if one holds, the audit fails (exit status 3).
+            split: split of the images.
+            max_images: limits the number of images, drawn once with the audit's seed; None audits all.
+            fail_if: what must **not** hold, such as ``dea/off_target_leakage > 0.4``: if one of these rules holds, the
+                audit fails (exit status 3).
 
         Returns:
-            What is in each ``summary.json``; nothing on other ranks than the first.
+            The content of each ``summary.json``; an empty list on all ranks but the first.
 
         Raises:
             ValueError: if the checkpoint does not fit, or a rule or a number makes no sense.
-            AuditFailedError: if a rule holds; everything has been written then.
+            AuditFailedError: if a rule of ``fail_if`` holds; everything is written before.
 
         """
         rules = [Rule.parse(text) for text in fail_if or []]
@@ -107,7 +107,7 @@ class Trainer(lightning.Trainer):
         finally:
             for audit in audits:
                 audit.offline = None
-        failed = [one["failed"] for summary in written for one in summary["gate"] if one["failed"]]
+        failed = [rule["failed"] for summary in written for rule in summary["gate"] if rule["failed"]]
         if failed:
             raise AuditFailedError(" ".join(failed))
         return written

@@ -1,4 +1,4 @@
-"""Weights from a file, read as data and never run as code."""
+"""Loads weights from files, as data and never as code."""
 
 import pickle
 from collections.abc import Mapping
@@ -8,24 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: What other trainers put before a network's own names.
+#: Prefixes that trainers put before a network's own names.
 _PREFIXES = ("", "network.", "model.", "module.", "net.", "_orig_mod.")
 
 
 def load_weights(model: nn.Module, path: Path | str) -> None:
-    """Load a checkpoint into a model: ours, any Lightning checkpoint, or a bare state dict.
+    """Load the weights of a Lightning checkpoint or a bare state dict into a model.
 
-    The names in the file and in the model may differ by one of the prefixes that Lightning modules, DistributedDataParallel
-    and ``torch.compile`` add. Every weight of the model must be there, and of its shape. The file is read with
-    ``weights_only=True``: nothing in it is run.
+    The names in the file and in the model may differ by a prefix that Lightning modules, DistributedDataParallel or
+    ``torch.compile`` add. The file must have every weight of the model, in its shape. It is read with
+    ``weights_only=True``, so that nothing in it is run.
 
     Args:
-        model: gets the weights; unchanged where they do not fit.
-        path: of the file.
+        model: receives the weights; it stays unchanged where they do not fit.
+        path: path of the file.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is no checkpoint, is broken, holds code, or is of another network.
+        ValueError: if the file is not a checkpoint, is broken, holds code, or belongs to another network.
 
     Example:
         >>> import tempfile

@@ -1,8 +1,8 @@
-"""Does a score see the truth? What scores say of models of which it is known how far they lean on a planted cue.
+"""Validity: checks scores on models whose reliance on a planted cue is known.
 
-A score earns trust if it orders such models by what they really do, where accuracy cannot; if it does not depend on who
-measures (the fill, the training's seed); and if it says more than other scores do. ``benchmarks/validity.py`` asks all of
-this of every score; docs/validity.md shows the answers.
+A score is valid if it orders such models by their true reliance, where accuracy cannot; if it does not depend on the fill
+or the training's seed; and if it says more than other scores do. ``benchmarks/validity.py`` checks every score, and
+docs/validity.md has the results.
 """
 
 from segaudit.validity.agreement import explainer_agreement, score_agreement

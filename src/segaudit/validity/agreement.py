@@ -1,4 +1,4 @@
-"""Do audits agree with each other, and do scores?"""
+"""Computes the agreement between audits, and between scores."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -12,16 +12,16 @@ from segaudit.validity.means import means
 
 
 def explainer_agreement(audits: Sequence[Records]) -> dict[str, float]:
-    """How alike audits rank explainers, by score: Spearman's correlation of their means, mean over all pairs of audits.
+    """Compute, by score, how similarly audits rank explainers: Spearman's correlation, averaged over pairs of audits.
 
-    Audits of one model under several fills show how far a ranking depends on the fill; audits of models that differ in
-    their seed, how far on the training.
+    The correlation is that of the explainers' mean scores. Audits of one model under several fills show how much a ranking
+    depends on the fill. Audits of models with different seeds show how much it depends on the training.
 
     Args:
-        audits: records of each; only explainers that two audits share are compared.
+        audits: records of each audit; only explainers that two audits share are compared.
 
     Returns:
-        In [-1, 1] by score; NaN where fewer than three explainers can be compared or their means do not differ.
+        Correlation in [-1, 1] by score; NaN where fewer than three explainers can be compared or their means are equal.
 
     Raises:
         ValueError: if there are fewer than two audits.
@@ -41,14 +41,15 @@ def explainer_agreement(audits: Sequence[Records]) -> dict[str, float]:
 
 
 def score_agreement(audits: Mapping[str, Records], explainers: Sequence[str]) -> dict[tuple[str, str], float]:
-    """How alike two scores order models: Spearman's correlation of their means over models, mean over explainers.
+    """Compute how similarly two scores order models: Spearman's correlation over models, averaged over explainers.
 
     Args:
         audits: records of each model's audit.
-        explainers: whose maps are scored.
+        explainers: names of the explainers whose maps are scored.
 
     Returns:
-        In [-1, 1], by pair of scores in the order of the records; NaN where no explainer has both for three models.
+        Correlation in [-1, 1] by pair of scores, in the order of the records; NaN where no explainer has both scores for
+        three models.
 
     """
     found = [means(records) for records in audits.values()]
@@ -72,7 +73,7 @@ def _alike(a: dict[tuple[Any, ...], float], b: dict[tuple[Any, ...], float], sco
 def _correlation(a: Sequence[float], b: Sequence[float]) -> float:
     pairs = np.array([a, b], dtype=np.float64)
     pairs = pairs[:, ~np.isnan(pairs).any(axis=0)]
-    # Two values are always in order or against it; equal ones have no order.
+    # Two values always correlate by 1 or -1, and equal values have no order.
     if pairs.shape[1] < 3 or (np.ptp(pairs, axis=1) == 0).any():
         return np.nan
     return float(stats.spearmanr(*pairs).statistic)

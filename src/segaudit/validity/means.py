@@ -1,4 +1,4 @@
-"""Means of records, by explainer and score."""
+"""Averages records."""
 
 from typing import Any
 
@@ -6,5 +6,5 @@ from segaudit.statistics import Records, summary
 
 
 def means(records: Records) -> dict[tuple[Any, ...], float]:
-    """Mean of every score over the targets that have it, by explainer and score; NaN where none has."""
+    """Return the mean of every score over the scored targets, by explainer and score; NaN where there is none."""
     return {key: estimate.mean for key, estimate in summary(records, draws=1).items()}

@@ -1,4 +1,4 @@
-"""Scores of audited models beside what the models really do."""
+"""Compares the scores of audited models with their true reliance on a cue."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -16,13 +16,13 @@ from segaudit.validity.means import means
 
 
 class Validity(NamedTuple):
-    """What a score of an explainer's maps says of models beside the truth.
+    """Holds the association of a score with the truth about models.
 
     Attributes:
-        explainer: whose maps are scored.
+        explainer: name of the explainer whose maps are scored.
         score: the score's name.
-        correlation: Spearman's, over models, of the score's mean with the truth.
-        separation: how often a cheat's mean is above an honest model's; near 0 is as good as near 1, the other way round.
+        correlation: Spearman's correlation, over models, of the score's mean with the truth.
+        separation: AUROC of cheating models against honest ones by the score's mean; 0 separates them as well as 1.
 
     """
 
@@ -33,14 +33,14 @@ class Validity(NamedTuple):
 
 
 def validity(audits: Mapping[str, Records], truth: Mapping[str, float], cheats: Iterable[str]) -> list[Validity]:
-    """How well every score of every explainer orders models by the truth, the best first.
+    """Compute how well every score of every explainer orders models by the truth, the best first.
 
-    A model's score is the mean over its targets that could be scored.
+    A model's score is the mean over its scored targets.
 
     Args:
         audits: records of each model's audit, by model.
-        truth: how far each model really leans on the cue, :func:`reliance` say.
-        cheats: the models that should be told from the others.
+        truth: each model's true reliance on the cue, from :func:`reliance` for example.
+        cheats: the models that should be separated from the others.
 
     Raises:
         ValueError: if a model has no truth, or a cheat was not audited.
@@ -70,16 +70,19 @@ def validity(audits: Mapping[str, Records], truth: Mapping[str, float], cheats: 
 def reliance(
     model: nn.Module, images: Tensor, changed: Tensor, selector: TargetSelector | None = None, max_batch: int = 64
 ) -> Tensor:
-    """How far S falls, relative to S(x), when the image is replaced by one in which only the cue is another: ``(N,)``.
+    """Compute the relative fall of S when only the cue in the image changes.
 
-    The truth that an audit is judged by: no fill, no map. In [-19, 1]; NaN where S(x) is below 0.05.
+    This is the truth that audits are compared with: it needs neither a fill nor a map.
 
     Args:
         model: maps images to logits.
         images: ``(B, channels, *S)``.
-        changed: the same images but for the cue, ``(B, channels, *S)``.
-        selector: which targets the images give.
-        max_batch: most images in one forward pass.
+        changed: the same images with another cue, ``(B, channels, *S)``.
+        selector: chooses the targets of an image.
+        max_batch: largest number of images in one forward pass.
+
+    Returns:
+        ``(N,)`` in [-19, 1], relative to S(x); NaN where S(x) is below 0.05.
 
     Raises:
         ValueError: if the two differ in shape.
@@ -92,7 +95,7 @@ def reliance(
 
     """
     if images.shape != changed.shape:
-        raise ValueError(f"images {tuple(images.shape)} and changed {tuple(changed.shape)} must be of one shape.")
+        raise ValueError(f"images {tuple(images.shape)} and changed {tuple(changed.shape)} must have the same shape.")
     batching = Batching(max_batch)
     with attribution_context(model):
         logits = forward(model, images, batching)
