@@ -50,7 +50,7 @@ DEFAULT_METRICS = (
 
 @dataclass
 class AuditedBatch:
-    """What one update found.
+    """Holds what one update found.
 
     Attributes:
         sample_ids: name of each of the B images.
@@ -78,7 +78,7 @@ class AuditedBatch:
     evidence: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def records(self) -> list[dict[str, Any]]:
-        """One row per (target, explainer): ids, class, area, every score, the reason where there is none."""
+        """Return one row per (target, explainer): ids, class, area, every score, the reason where there is none."""
         targets = self.targets
         places = list(zip(targets.image_index.tolist(), targets.class_index.tolist(), targets.area.tolist(), strict=True))
         shared = {name: values.tolist() for name, values in self.scores.get("", {}).items()}
@@ -108,7 +108,8 @@ class Auditor:
     Args:
         explainers: by name, or a list of explainers or of their short names. Defaults to segaudit's own seven of
             ``DEFAULT_EXPLAINERS``.
-        metrics: by name, or a list of metrics or of their short names. Defaults to segaudit's own ten of ``DEFAULT_METRICS``.
+        metrics: by name, or a list of metrics or of their short names. Defaults to segaudit's own ten of
+            ``DEFAULT_METRICS``.
         selector: chooses the targets of a batch.
         intervention: sets how pixels are removed.
         perturbations: changes of the input for stability. Defaults to noise and brightness.
@@ -184,7 +185,7 @@ class Auditor:
             model: any module that maps images to logits ``(B, C, *S)``, ``{"out": logits}`` or an object with ``.logits``.
             images: ``(B, channels, *S)``.
             masks: class indices ``(B, *S)``.
-            sample_ids: a name for each image; numbers in the order of arrival unless told. Targets with one name count
+            sample_ids: a name for each image. Defaults to numbers in the order of arrival. Targets with one name count
                 as one image in statistics.
             cues: planted cues ``(B, *S)``: the class index that a cue argues for, 0 where there is none.
 
@@ -239,7 +240,7 @@ class Auditor:
             raise
 
     def compute(self) -> dict[str, Tensor]:
-        """Scores by ``<explainer>/<score>``, and by ``<score>`` where it does not depend on an explainer.
+        """Return scores by ``<explainer>/<score>``, and by ``<score>`` where they do not depend on an explainer.
 
         Means over all targets of all updates and ranks, beside :meth:`counts`; every rank must call it.
         """
@@ -252,7 +253,7 @@ class Auditor:
         return values | self.counts()
 
     def counts(self) -> dict[str, Tensor]:
-        """What was audited, of all updates and ranks; every rank must call it.
+        """Count what was audited, over all updates and ranks; every rank must call it.
 
         ``images``, ``targets``, and by ``<explainer>/unscored`` the targets for which some score is missing.
         """
@@ -268,21 +269,21 @@ class Auditor:
         return counts
 
     def records(self) -> list[dict[str, Any]]:
-        """One row per (target, explainer) of all ranks: ids, class, area, every score, the reason where there is none.
+        """Return one row per (target, explainer) of all ranks: ids, class, area, every score, the reason if it has none.
 
         Under a process group every rank must call it; all get all rows.
         """
         return [row for rows in gather(self._records) for row in rows]
 
     def unscored(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
-        """How many targets miss some score, by explainer and reason, in records; a target may have several reasons."""
+        """Count the targets that lack some score, by explainer and reason, in records; a target may have several reasons."""
         counts: dict[str, Counter[str]] = {name: Counter() for name in self.explainers}
         for row in records:
             counts[row["explainer"]].update(filter(None, row["reason"].split("; ")))
         return counts
 
     def intervals(self, by_class: bool = False) -> dict[tuple[str | int, ...], Estimate]:
-        """Mean and 95 % interval by bootstrap over images, by (explainer, score), and class where asked for.
+        """Return means and 95 % intervals by bootstrap over images, by (explainer, score), and class where asked for.
 
         Under a process group every rank must call it; all get the same. See :func:`segaudit.statistics.summary`.
         """

@@ -54,6 +54,7 @@ def same(a, b):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
+    torch.set_num_threads(1)  # as every test; a fixture of a module comes first
     folder = tmp_path_factory.mktemp("benchmark") / "whole"
     small(folder).run(CONFIG)
     return folder

@@ -97,7 +97,7 @@ def test_a_saved_configuration_runs_again_as_it_is():
     first, second = Path("runs/version_0"), Path("runs/version_1")
     saved = yaml.safe_load((first / "config.yaml").read_text())
     assert saved["seed_everything"] == 0
-    assert saved["model"]["class_path"] == "segaudit.training.task.SegmentationTask"
+    assert saved["model"]["class_path"] == "segaudit.SegmentationTask"
     assert saved["data"]["init_args"] == {"root": "here", "size": 6}
     assert len(list((first / "checkpoints").iterdir())) == 1
 
@@ -292,8 +292,8 @@ def test_scores_are_listed_a_line_each(capsys):
         assert f" {entry.range} " in line
     main(["scores", "road", "seconds"])
     out = capsys.readouterr().out
-    assert "class_path: ROAD\nbetter: high\nrange: -10 to 10\n\nHalf of how much more" in out
-    assert "class_path: Seconds\nbetter: low\nrange: from 0\n\nMean wall-clock seconds" in out
+    assert "class_path: ROAD\nbetter: high\nrange: -10 to 10\n\nCompute half of how much more" in out
+    assert "class_path: Seconds\nbetter: low\nrange: from 0\n\nAverage wall-clock seconds" in out
     with pytest.raises(SystemExit) as info:
         main(["scores", "nix"])
     assert info.value.code == 2

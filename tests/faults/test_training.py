@@ -270,7 +270,9 @@ def test_a_logger_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         raise ConnectionError("no route to the host")
 
     monkeypatch.setattr("segaudit.callbacks.audit.log_audit", fail)
-    with pytest.warns(UserWarning, match="could not be written, and training goes on. ConnectionError: no route to the host"):
+    with pytest.warns(
+        UserWarning, match="could not be written, and training goes on. ConnectionError: no route to the host"
+    ):
         loop = fit(quick(), folder=tmp_path)
     assert loop.callback_metrics[GAP].isfinite()
     assert list(tmp_path.rglob("*.parquet"))  # what was written before is there

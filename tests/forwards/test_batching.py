@@ -77,19 +77,31 @@ def test_a_row_that_failed_is_computed_again_and_every_row_once() -> None:
             raise MemoryError
         done.extend(rows.tolist())
 
-    room = Batching(16)
+    batching = Batching(16)
     with pytest.warns(UserWarning, match="16 images in a pass"):
-        room.run(20, compute, weight=2)
+        batching.run(20, compute, weight=2)
     assert done == list(range(20))
-    assert room.most == 4  # 8 rows of weight 2, then 4, then 2
+    assert batching.limit == 4  # 8 rows of weight 2, then 4, then 2
 
 
 def test_a_number_that_was_told_is_not_fitted_to_a_training_batch() -> None:
     told, untold = Batching(64), Batching()
-    for room in (told, untold):
-        room.fit(4)
-        room.fit(9)
-    assert (told.most, untold.most) == (64, 4)
+    for batching in (told, untold):
+        batching.limit_to(4)
+        batching.limit_to(9)
+    assert (told.limit, untold.limit) == (64, 4)
+
+
+def test_what_one_run_decides_is_forgotten_in_the_next_and_never_reaches_the_settings() -> None:
+    settings = Intervention()
+    auditor = Auditor(["random"], ["fill_residual"], intervention=settings)
+    batching = auditor.begin_run()
+    batching.limit_to(2)
+    batching.use_precision_of("bf16-mixed")
+    assert (auditor.batching.limit, auditor.batching.precision) == (2, "bf16-mixed")
+    assert (settings.max_batch, settings.precision) == (None, None)
+    auditor.begin_run()
+    assert (auditor.batching.limit, auditor.batching.precision) == (64, "32-true")
 
 
 class Noting(nn.Module):
@@ -133,18 +145,18 @@ def test_an_effect_that_half_precision_cannot_tell_from_none_is_none() -> None:
     model, images = Noting(), torch.rand(1, 3, 8, 8)
     half, single = (Intervention(precision=precision) for precision in ("bf16-mixed", None))
     targets = TargetSelector(min_area=0, max_per_image=1)(model(images).detach())
-    score = Probe(model, images, targets, single).score
+    confidence = Probe(model, images, targets, single).confidence
     for intervention, known in ((half, False), (single, True)):
         probe = Probe(model, images, targets, intervention)
         assert bool(probe.fall(probe.confidence[:, None] - 5e-4).any()) is known
-    assert score > 0.05
+    assert confidence > 0.05
 
 
 def test_a_precision_follows_the_trainers_unless_it_is_told() -> None:
     told, untold = Batching(precision="32-true"), Batching()
     for trainers, followed in (("bf16-mixed", "bf16-mixed"), ("bf16-true", "32-true"), ("16-mixed", "16-mixed")):
-        for room in (told, untold):
-            room.follow(trainers)
+        for batching in (told, untold):
+            batching.use_precision_of(trainers)
         assert (told.precision, untold.precision) == ("32-true", followed)
 
 

@@ -18,6 +18,8 @@ from segaudit.selection import Tolerant
 COUNTS = (7, 5, 1)
 FITTED = (7, 1)
 MONITOR = "audit/saliency/faithfulness_gap"
+#: Of the audits of a training; those of a validation have all default explainers.
+FEW = ["saliency", "dea", "random"]
 
 
 def found(audited: AttributionAudit, logged: Any) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def validate(weights: Path, images: int, **options: Any) -> dict[str, Any]:
 
 def stand_still(weights: Path, images: int, **options: Any) -> dict[str, Any]:
     """Fit with a learning rate of 0, so that the weights do not depend on who trained on what; audit every epoch."""
-    model, audited = task(optimizer=still), audit(max_images=images, panels=1)
+    model, audited = task(optimizer=still), audit(max_images=images, panels=1, explainers=FEW)
     model.load_state_dict(torch.load(weights, weights_only=True))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -48,7 +50,7 @@ def stand_still(weights: Path, images: int, **options: Any) -> dict[str, Any]:
 
 def fit(folder: Path, audited: bool, **options: Any) -> dict[str, Any]:
     """Train two epochs; with the audit, let it choose the checkpoint."""
-    model, auditing = task(), audit(max_images=5, panels=1)
+    model, auditing = task(), audit(max_images=5, panels=1, explainers=FEW)
     keep = ModelCheckpoint(folder / "kept", monitor=MONITOR, mode="max")
     choose = AuditCheckpoint(Tolerant("audit/saliency/off_target_leakage", tolerance=0.5), dirpath=folder / "chosen")
     alarm = AuditAlarm("saliency", ["off_target_leakage"])

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from _command_line import only
 from _processes import run as run_apart
 from integration.tiny import TinyNetwork, audit, loader, small_intervention, task, trainer
 from lightning.pytorch import LightningDataModule
@@ -76,6 +77,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["segaudit"])
     monkeypatch.delenv("SEGAUDIT_TRACEBACK", raising=False)
+    only(monkeypatch, "audit")
     Path("audit.yaml").write_text(yaml.safe_dump(CONFIG))
     torch.save(task().state_dict(), "weights.ckpt")
     return tmp_path
@@ -135,10 +137,10 @@ def test_fewer_images_and_the_test_split(folder):
 def test_a_gate(folder, capsys, holds):
     rule = f"dea/off_target_leakage {'>=' if holds else '<'} 0"
     if not holds:
-        run("--ckpt_path=weights.ckpt", f'--fail_if=["{rule}"]')
+        run("--ckpt_path=weights.ckpt", "--max_images=1", f'--fail_if=["{rule}"]')
     else:
         with pytest.raises(SystemExit) as stopped:
-            run("--ckpt_path=weights.ckpt", f'--fail_if=["{rule}"]')
+            run("--ckpt_path=weights.ckpt", "--max_images=1", f'--fail_if=["{rule}"]')
         assert stopped.value.code == 3
         told = capsys.readouterr().err.strip().splitlines()[-1]
         assert told.startswith("segaudit: the audit fails. dea/off_target_leakage is 0.")
@@ -156,7 +158,7 @@ def test_a_trainer_without_an_audit_gets_the_default_one(tmp_path):
     loop = trainer(folder=tmp_path)
     (summary,) = loop.audit(task(), SquareData(), max_images=1)
     assert "dea" in {row["explainer"] for row in summary["parts"][0]["scores"]}
-    assert [one.whole for one in loop.callbacks if isinstance(one, AttributionAudit)] == [None]
+    assert [one.offline for one in loop.callbacks if isinstance(one, AttributionAudit)] == [None]
 
 
 class Malicious:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from _processes import run_ranks
-from integration.processes import COUNTS, FITTED, main, stand_still, validate
+from integration.processes import COUNTS, FEW, FITTED, main, stand_still, validate
 from integration.tiny import Squares, audit, figures, loader, small_intervention, task, trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import default_collate
@@ -126,7 +126,7 @@ def test_two_processes_train_and_choose_alike(ranks, weights):
 
 
 def test_the_checkpoint_of_two_processes_gives_its_figures_in_one(ranks, tmp_path):
-    audited = audit(max_images=5)
+    audited = audit(max_images=5, explainers=FEW)
     loop = trainer(audited)
     best = ranks[0]["audited"]["best"]
     loop.validate(task(seed=9), loader(7), ckpt_path=best, weights_only=True, verbose=False)

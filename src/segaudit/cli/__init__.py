@@ -1,4 +1,4 @@
-"""The program `segaudit`: Lightning's verbs and segaudit's own, everything chosen in YAML."""
+"""Starts the program `segaudit`: Lightning's verbs and segaudit's own, everything chosen in YAML."""
 
 import os
 import sys

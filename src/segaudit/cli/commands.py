@@ -1,4 +1,4 @@
-"""The commands that Lightning does not have: listings, benchmark, report, compare, select, workspace."""
+"""Runs the verbs that Lightning does not have: listings, benchmark, report, compare, select, workspace."""
 
 import shutil
 import sys
@@ -67,7 +67,7 @@ def report(words: list[str]) -> None:
     """Write one self-contained HTML page about runs."""
     parser = OneSentenceParser(prog="segaudit report", description=report.__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs: of a fit, an audit or a benchmark")
-    parser.add_argument("--out", type=Path, help="the page; report.html in the first run's folder unless told")
+    parser.add_argument("--out", type=Path, help="the page; defaults to report.html in the first run's folder")
     found = parser.parse_args(words)
     path = write_report(found.runs, found.out or found.runs[0] / "report.html")
     print(f"report: {path}")

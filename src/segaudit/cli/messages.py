@@ -1,4 +1,4 @@
-"""What the program says of an error: one sentence, or nothing where a traceback says more."""
+"""Turns an error into one sentence for the user, or into nothing where a traceback says more."""
 
 import errno
 import importlib
@@ -39,7 +39,7 @@ _STEPS = {"training_step", "validation_step", "test_step", "predict_step", "back
 
 
 class OneSentenceParser(ArgumentParser):
-    """A parser that says in one sentence what is wrong, without its usage."""
+    """Tells in one sentence what is wrong, without the usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Leave with the exit status 2."""
@@ -52,7 +52,7 @@ class OneSentenceParser(ArgumentParser):
 
 
 def sentence(error: Exception) -> str:
-    """What to tell the user; nothing for an error that only a traceback explains.
+    """Return what to tell the user; nothing for an error that only a traceback explains.
 
     Errors of segaudit's own, of the operating system and of Lightning's configuration are told as they are. A library's
     ValueError is told where it refuses what the configuration says, before the first batch has been worked on.
@@ -76,7 +76,7 @@ def sentence(error: Exception) -> str:
 
 
 def parser_sentence(text: str) -> str:
-    """The one thing that is wrong, with its place, from jsonargparse's account of all that a value could have been.
+    """Return the one thing that is wrong and its place, out of jsonargparse's account of all that a value could be.
 
     Example:
         >>> parser_sentence('''Parser key "model":

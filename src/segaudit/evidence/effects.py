@@ -74,12 +74,12 @@ def segment_means(probe: Probe, attribution: Tensor) -> Tensor:
 
 
 def _count(probe: Probe) -> int:
-    """Labels of the partition that has most."""
+    """Count the labels of the partition that has most."""
     return probe.once("most_segments", lambda: max(int(labels.max()) + 1 for labels in probe.partitions))
 
 
 def _alike(values: Tensor) -> Tensor:
-    """Whether those of ``(N, K, R)`` that are not NaN are the same in each of the K partitions, ``(N,)`` bool."""
+    """Tell whether those of ``(N, K, R)`` that are not NaN are the same in each of the K partitions, ``(N,)`` bool."""
     has = ~values.isnan()
     low, high = values.where(has, torch.inf).amin(dim=2), values.where(has, -torch.inf).amax(dim=2)
     return (low >= high).all(dim=1)

@@ -26,11 +26,11 @@ def randomised_attribution(ask: Ask) -> Tensor:
 
 
 def randomised_maps(explainer: Explainer, probe: Probe, levels: int = 3, seed: int = 0) -> Tensor:
-    """Maps ``(N, L, *S)`` of the probe's targets by the model with more and more of its last layers re-initialised.
+    """Return maps ``(N, L, *S)`` of the probe's targets by the model with more and more of its last layers re-initialised.
 
     The model parameter randomisation test (Adebayo et al. 2018), cascading from the output. The model is left as it was.
     Call it inside the attribution context. Explainers of one probe share the new values and whatever else they share.
-    Targets, fills and regions stay those of the real model.
+    Targets, fills and partitions stay those of the real model.
 
     Args:
         explainer: explains each of the L models anew; costs L times what it costs.
@@ -69,7 +69,7 @@ def randomised(model: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]
 
 
 def cascade(model: nn.Module, images: Tensor, levels: int = 3, seed: int = 0) -> list[dict[str, Tensor]]:
-    """New values for the last layers of a model, level by level, each with those of the levels before; the last has all.
+    """Draw new values for the last layers of a model, level by level; each level holds those of the levels before.
 
     Of n modules that hold parameters, level l of L re-initialises the last n^(l/L), so that each takes by the same factor
     more than the one before. With three levels that is about the head, the decoder and all of a usual network: decoders
@@ -104,7 +104,7 @@ def cascade(model: nn.Module, images: Tensor, levels: int = 3, seed: int = 0) ->
 
 
 def _last_first(model: nn.Module, images: Tensor) -> list[str]:
-    """Names of the modules on whose parameters the logits depend, in the order in which gradients reach them.
+    """List the modules on whose parameters the logits depend, in the order in which gradients reach them.
 
     Call it inside the attribution context. The gradients are those of stand-ins: no hook of the model's own tensors fires.
     """
@@ -124,14 +124,14 @@ def _last_first(model: nn.Module, images: Tensor) -> list[str]:
 
 
 def _drawn(name: str, module: nn.Module, seed: int) -> dict[str, Tensor]:
-    """New values, by full name, for what a module holds itself."""
+    """Draw new values, by full name, for what a module holds itself."""
     held = chain(module.named_parameters(name, recurse=False), module.named_buffers(name, recurse=False))
     drawn = {key: _draw(module, key, tensor, seed) for key, tensor in held}
     return {key: values for key, values in drawn.items() if values is not None}
 
 
 def _draw(module: nn.Module, name: str, tensor: Tensor, seed: int) -> Tensor | None:
-    """New values for one parameter or buffer, of the same strides; None where it keeps its own."""
+    """Draw new values for one parameter or buffer, of the same strides; None where it keeps its own."""
     key = name.rpartition(".")[2]
     if key == "running_mean":
         return torch.zeros_like(tensor)
@@ -150,7 +150,7 @@ def _draw(module: nn.Module, name: str, tensor: Tensor, seed: int) -> Tensor | N
 
 
 class _Blank(Probe):
-    """A probe of a model that may give no class a high score: of its maps only the order of the pixels is asked."""
+    """Asks a model that may be sure of no class; of its maps only the order of the pixels counts."""
 
     @property
     def reference(self) -> Tensor:
@@ -158,7 +158,7 @@ class _Blank(Probe):
 
 
 def _blank(probe: Probe) -> _Blank:
-    """At the images of a probe of the real model, with its targets and fills."""
+    """Make a probe of the same images, targets and fills."""
     return _Blank(
         probe.model, probe.images, probe.targets, probe.intervention,
         cues=probe.cues, fill_index=probe.fill_index, batching=probe.batching,

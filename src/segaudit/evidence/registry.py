@@ -33,7 +33,7 @@ _RENAMED = {
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """One registered piece of evidence.
+    """Describes one registered piece of evidence.
 
     Attributes:
         name: by which the ``update`` of a metric asks for it.

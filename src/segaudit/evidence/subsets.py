@@ -50,12 +50,12 @@ def segment_deletion_fractions(ask: Ask) -> Tensor:
 
 
 class Subsets(NamedTuple):
-    """M random sets of regions for each of B images.
+    """Holds M random sets of segments for each of B images.
 
     Attributes:
-        labels: the region of each pixel, ``(B, *S)`` int64.
-        member: which of R regions each set has, ``(B, M, R)`` bool.
-        size: how many regions each set has, ``(M,)`` int64, the same for all images; an image of fewer regions gives all.
+        labels: the segment of each pixel, ``(B, *S)`` int64.
+        member: which of R segments each set has, ``(B, M, R)`` bool.
+        size: how many segments each set has, ``(M,)`` int64, the same for all images; an image of fewer segments gives all.
 
     """
 
@@ -65,14 +65,14 @@ class Subsets(NamedTuple):
 
 
 def random_subsets(probe: Probe, shares: Sequence[float] = (0.1, 0.25, 0.5), draws: int = 16, seed: int = 0) -> Subsets:
-    """Draw random sets of regions: ``draws`` of each size, from the middle one of the intervention's scales.
+    """Draw random sets of segments: ``draws`` of each size, from the middle one of the intervention's scales.
 
-    They follow from each image's content and the seed, whatever else is in the batch. Regions, not pixels: single pixels
+    They follow from each image's content and the seed, whatever else is in the batch. Segments, not pixels: single pixels
     that are filled here and there are noise to a network, and hardly remove anything.
 
     Args:
         probe: the batch.
-        shares: sizes, as shares in (0, 1) of the number of regions that the scale is meant to have; at least one region.
+        shares: sizes, as shares in (0, 1) of the number of segments that the scale is meant to have; at least one segment.
         draws: sets of each size. Each costs a forward an image, which serves all its targets.
         seed: another seed, other sets.
 
@@ -89,23 +89,23 @@ def random_subsets(probe: Probe, shares: Sequence[float] = (0.1, 0.25, 0.5), dra
 
 
 def subset_effects(probe: Probe, sets: Subsets) -> Tensor:
-    """How far S falls, relative to S(x), when a set's regions are filled: ``(N, M)``; NaN where S(x) is too low.
+    """Return how far S falls, relative to S(x), when the segments of a set are filled: ``(N, M)``; NaN if S(x) is too low.
 
     Args:
         probe: the batch.
         sets: of its images.
 
     """
-    regions = sets.labels.flatten(1)
+    segments = sets.labels.flatten(1)
 
     def removed(image: Tensor, which: Tensor) -> Tensor:
-        return sets.member[image, which].gather(1, regions[image]).view(-1, *sets.labels.shape[1:])
+        return sets.member[image, which].gather(1, segments[image]).view(-1, *sets.labels.shape[1:])
 
     return probe.fall(probe.sweep(sets.member.any(dim=2), removed))
 
 
 def subset_sums(attribution: Tensor, sets: Subsets, targets: Targets) -> Tensor:
-    """Sum of each map over each set's pixels, ``(N, M)`` float64; NaN for a map that is not finite.
+    """Return the sum of each map over each set's pixels, ``(N, M)`` float64; NaN for a map that is not finite.
 
     Args:
         attribution: ``(N, *S)``, signed.
@@ -118,29 +118,29 @@ def subset_sums(attribution: Tensor, sets: Subsets, targets: Targets) -> Tensor:
 
 
 def trace_segment_deletion(probe: Probe, attribution: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
-    """S over S(x) as whole regions are filled, those first in which the map's mean is highest (Rieger, Hansen 2020).
+    """Trace S over S(x) as whole segments are filled, those first in which the map's mean is highest (Rieger, Hansen 2020).
 
     Args:
-        probe: the batch; the regions are those of the middle one of the intervention's scales.
-        attribution: ``(N, *S)``; regions of equal means go in the order of their labels.
-        steps: points between the ends, evenly spaced over the regions; the intervention's unless told. No more than the
-            scale is meant to have regions; each costs a forward a target.
+        probe: the batch; the segments are those of the middle one of the intervention's scales.
+        attribution: ``(N, *S)``; segments of equal means go in the order of their labels.
+        steps: points between the ends, evenly spaced over the segments. Defaults to the intervention's. No more than the
+            scale is meant to have segments; each costs a forward a target.
 
     Returns:
         The curve ``(N, K)``, from nothing (1) to everything filled, NaN where S(x) is too low, and the share of the image's
-        regions that are filled, ``(N, K)`` float64 from 0 to 1. A place may come twice in an image of few regions.
+        segments that are filled, ``(N, K)`` float64 from 0 to 1. A place may come twice in an image of few segments.
 
     """
     labels, count = _middle_scale(probe)
     labels = labels[probe.targets.image_index]
     filled_at_least, sizes = segment_ranks(attribution, labels)
-    regions = (sizes > 0).sum(dim=1, keepdim=True)
+    segments = (sizes > 0).sum(dim=1, keepdim=True)
     steps = min(steps or probe.intervention.steps, count - 1)
-    filled = (torch.linspace(0, 1, steps + 2, dtype=torch.float64, device=labels.device) * regions).round()
+    filled = (torch.linspace(0, 1, steps + 2, dtype=torch.float64, device=labels.device) * segments).round()
     shape = (-1, *[1] * (labels.ndim - 1))
     between = [probe.confidence_without(filled_at_least < number.view(shape)) for number in filled[:, 1:-1].unbind(dim=1)]
     scores = torch.stack([probe.confidence, *between, probe.filled_confidence], dim=1)
-    return scores / probe.reference[:, None], filled / regions
+    return scores / probe.reference[:, None], filled / segments
 
 
 def _draw(probe: Probe, shares: Sequence[float], draws: int, seed: int) -> Subsets:
@@ -148,13 +148,13 @@ def _draw(probe: Probe, shares: Sequence[float], draws: int, seed: int) -> Subse
     size = torch.tensor([max(1, round(share * count)) for share in shares], device=labels.device).repeat_interleave(draws)
     used = torch.zeros(len(labels), int(labels.max()) + 1, dtype=torch.bool, device=labels.device)
     used.scatter_(1, labels.flatten(1), True)
-    # Regions come first, so that an image's numbers do not depend on how many regions others have.
+    # Regions come first, so that an image's numbers do not depend on how many segments others have.
     order = randomness.uniform(randomness.image_keys(probe.images, seed), (used.shape[1], len(size))).mT
     place = order.masked_fill(~used[:, None], torch.inf).argsort(dim=2, stable=True).argsort(dim=2)
     return Subsets(labels, (place < size[:, None]) & used[:, None], size)
 
 
 def _middle_scale(probe: Probe) -> tuple[Tensor, int]:
-    """Labels ``(B, *S)`` of the images' regions, and about how many an image is meant to have."""
+    """Labels ``(B, *S)`` of the images' segments, and about how many an image is meant to have."""
     counts = probe.intervention.regions.counts
     return probe.partitions[len(counts) // 2], counts[len(counts) // 2]

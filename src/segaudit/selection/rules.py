@@ -25,21 +25,22 @@ class SelectionRule(ABC):
         """Return all candidates, the best first."""
         known = [one for one in candidates if not missing(one, self.keys)]
         unknown = [one for one in candidates if missing(one, self.keys)]
-        ranked = self._rank(known) if known else []
+        ranked = self.rank_known(known) if known else []
         return ranked + [Ranked(one, False, missing(one, self.keys), scored=False) for one in unknown]
 
     def contenders(self, candidates: Sequence[Candidate], count: int = 1) -> list[Candidate]:
         """Return the candidates that are among the best ``count`` now, or may be when more candidates come."""
         known = [one for one in candidates if not missing(one, self.keys)]
-        return self._contenders(known, count) if known else []
+        return self.contenders_known(known, count) if known else []
 
     @abstractmethod
-    def _rank(self, known: Sequence[Candidate]) -> list[Ranked]:
+    def rank_known(self, known: Sequence[Candidate]) -> list[Ranked]:
         """Rank candidates that have all numbers."""
 
-    def _contenders(self, known: Sequence[Candidate], count: int) -> list[Candidate]:
+    def contenders_known(self, known: Sequence[Candidate], count: int) -> list[Candidate]:
+        """Return those that are among the best ``count``, or may be again."""
         # The order of two candidates does not depend on the others here, so one that is behind stays behind.
-        return [one.candidate for one in self._rank(known)[:count]]
+        return [one.candidate for one in self.rank_known(known)[:count]]
 
 
 @dataclass
@@ -85,7 +86,8 @@ class Constrained(SelectionRule):
         """Key of the number to optimise, then those with bounds."""
         return list(dict.fromkeys([self.minimize or self.maximize or "val/iou", *self.subject_to]))
 
-    def _rank(self, known: Sequence[Candidate]) -> list[Ranked]:
+    def rank_known(self, known: Sequence[Candidate]) -> list[Ranked]:
+        """Rank candidates that have all numbers."""
         key, sign = self.keys[0], -1 if self.minimize else 1
         by_objective = sorted(known, key=lambda one: -sign * one.values[key])
         excess = {id(one): self.excess(one) for one in known}
@@ -158,7 +160,8 @@ class Tolerant(SelectionRule):
         near = [one for one in known if one.values[self.accuracy] >= best - self.tolerance]
         return sorted(near, key=lambda one: (-self._sign * one.values[self.prefer], -one.values[self.accuracy]))
 
-    def _rank(self, known: Sequence[Candidate]) -> list[Ranked]:
+    def rank_known(self, known: Sequence[Candidate]) -> list[Ranked]:
+        """Rank candidates that have all numbers."""
         top = max(known, key=lambda one: one.values[self.accuracy])
         best, near = top.values[self.accuracy], self._near(known)
         extreme = "highest" if self._sign > 0 else "lowest"
@@ -177,7 +180,8 @@ class Tolerant(SelectionRule):
             found.append(Ranked(one, False, why))
         return found
 
-    def _contenders(self, known: Sequence[Candidate], count: int) -> list[Candidate]:
+    def contenders_known(self, known: Sequence[Candidate], count: int) -> list[Candidate]:
+        """Return those that are among the best ``count``, or may be again."""
         # A higher accuracy may come later and shut out the present best. The winner is then the best by score among those
         # that are accurate enough. So a candidate stays if fewer than `count` others are better in both numbers.
         near = self._near(known)
@@ -222,7 +226,8 @@ class Weighted(SelectionRule):
     def _sum(self, one: Candidate) -> float:
         return sum(weight * one.values[key] for key, weight in self.weights.items())
 
-    def _rank(self, known: Sequence[Candidate]) -> list[Ranked]:
+    def rank_known(self, known: Sequence[Candidate]) -> list[Ranked]:
+        """Rank candidates that have all numbers."""
         ordered = sorted(known, key=lambda one: -self._sum(one))
         return [Ranked(one, True, f"the weighted sum is {number(self._sum(one), 4)}") for one in ordered]
 
@@ -272,7 +277,8 @@ class Pareto(SelectionRule):
         ahead = [sign * (one.values[key] - other.values[key]) for key, sign in self._signs.items()]
         return min(ahead) >= 0 and max(ahead) > 0
 
-    def _rank(self, known: Sequence[Candidate]) -> list[Ranked]:
+    def rank_known(self, known: Sequence[Candidate]) -> list[Ranked]:
+        """Rank candidates that have all numbers."""
         beaten_by = {id(one): [other for other in known if self._beats(other, one)] for one in known}
         key, sign = next(iter(self._signs.items()))
         ordered = sorted(known, key=lambda one: (len(beaten_by[id(one)]), -sign * one.values[key]))
@@ -283,8 +289,9 @@ class Pareto(SelectionRule):
             found.append(Ranked(one, not better, why or f"on the front; {key} is {number(one.values[key])}"))
         return found
 
-    def _contenders(self, known: Sequence[Candidate], count: int) -> list[Candidate]:
-        return [one.candidate for one in self._rank(known) if one.allowed]
+    def contenders_known(self, known: Sequence[Candidate], count: int) -> list[Candidate]:
+        """Return those that are among the best ``count``, or may be again."""
+        return [one.candidate for one in self.rank_known(known) if one.allowed]
 
 
 def _bound(key: str, text: str) -> Threshold:

@@ -108,10 +108,11 @@ class _Suite:
         x: Tensor | None = None,
         targets: Targets | None = None,
         by: Explainer | None = None,
+        intervention: Intervention = _GRID,
     ) -> Tensor:
         x, targets = self.x if x is None else x, self.targets if targets is None else targets
         try:
-            return self.run(by or self.make(), model, x, targets)
+            return self.run(by or self.make(), model, x, targets, intervention)
         except Exception as error:
             raise AssertionError(f"{self.name} fails with {what} ({self.where}): {error}") from error
 
@@ -203,15 +204,14 @@ class _Suite:
         expect(not thawed, f"{self.name} leaves frozen parameters with gradients.")
 
     def leaves_no_trace(self) -> None:
-        """In a model of which every part is unusual."""
-        for training in (None, True, False):
+        for training, mode in ((None, "mixed modes"), (True, "train mode"), (False, "evaluation mode")):
             model, x, region = _marked(self.network(0), training), self.x.clone(), self.targets.region.clone()
             before = state_of(model)
-            found = self.explain("a model in train mode", model)
+            found = self.explain(f"a model in {mode}", model)
             self.untouched(before, model)
             expect(torch.equal(self.x, x) and not self.x.requires_grad, f"{self.name} changes the images: work on a clone.")
             expect(torch.equal(self.targets.region, region), f"{self.name} changes the targets' regions: work on a clone.")
-            sentence = f"{self.name} gives another map of a model in train mode: dropout or batch statistics reach it"
+            sentence = f"{self.name} gives another map of a model in {mode}: dropout or batch statistics reach it"
             self.close(found, self.map, sentence)
 
     def leaves_no_trace_when_the_model_breaks(self) -> None:
@@ -240,14 +240,9 @@ class _Suite:
         expect(not changed, f"{self.name} leaves the model or the process changed{when}: {changed}.")
 
     def does_not_depend_on_the_size_of_a_pass(self) -> None:
+        regions = SuperpixelRegions([3, 8])
         few, some, many = (
-            self.run(
-                self.make(),
-                self.model,
-                self.x,
-                self.targets,
-                Intervention(regions=SuperpixelRegions([3, 8]), max_batch=size),
-            )
+            self.explain(f"max_batch={size}", self.model, intervention=Intervention(regions=regions, max_batch=size))
             for size in (1, 7, 1000)
         )
         for size, found in ((1, few), (7, some)):
