@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help quickstart test lint format tables notebooks install constraints clean
+.PHONY: help quickstart test check lint format tables notebooks install constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -25,6 +25,13 @@ quickstart: install ## train and audit a small model on the embedded data, then 
 
 test: install ## every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Scores, evidence, decisions and names: what most changes touch.
+FAST := tests/functional tests/evidence tests/statistics tests/selection tests/records tests/testing \
+	tests/test_names.py tests/test_moved.py tests/test_randomness.py tests/test_formatting.py tests/packaging/test_docs.py
+
+check: lint ## lint, types and the fast tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(FAST)
 
 lint: install ## ruff and mypy
 	$(BIN)/ruff check .

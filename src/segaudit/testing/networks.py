@@ -83,7 +83,7 @@ class SmallNet(nn.Module):
 
 
 class Breaks(nn.Module):
-    """Lets a network draw global random numbers in each forward pass, and raises at the end of its ``nth``.
+    """Draws global random numbers and counts its passes in a buffer, and raises at the end of its ``nth`` pass.
 
     Args:
         nth: the pass that fails, from 1.
@@ -94,10 +94,12 @@ class Breaks(nn.Module):
     def __init__(self, nth: int, net: nn.Module | None = None) -> None:
         super().__init__()
         self.net, self.nth, self.calls = net or SmallNet(), nth, 0
+        self.register_buffer("passes", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Any:
         """Return the network's output."""
         self.calls += 1
+        self.get_buffer("passes").add_(1)
         output = self.net(x)
         random.random(), np.random.rand(), torch.rand(1)  # noqa: NPY002
         if self.calls == self.nth:
