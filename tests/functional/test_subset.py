@@ -11,7 +11,7 @@ from captum.metrics import infidelity as captum_infidelity
 from torch import Tensor, nn
 
 from segaudit.attribution import attribution_context
-from segaudit.evidence.subsets import Subsets, random_subsets, segment_deletion_curve, subset_effects, subset_sums
+from segaudit.evidence.subsets import Subsets, random_subsets, subset_effects, subset_sums, trace_segment_deletion
 from segaudit.forwards import Probe
 from segaudit.forwards.target import TargetSelector, target_confidence
 from segaudit.functional import faithfulness_correlation, infidelity, irof, sensitivity_n
@@ -173,7 +173,7 @@ def test_irof_is_quantus_but_for_the_point_that_it_leaves_out(monkeypatch: pytes
         peer = quantus.IROF(perturb_func=perturb, return_aggregate=False, abs=False, normalise=False, disable_warnings=True)
         (theirs,) = peer(Scores(probe), probe.images.numpy(), np.array([1]), a_batch=maps[:, None].numpy(), softmax=False)
     with attribution_context(probe.model):
-        curve, shares = segment_deletion_curve(probe, maps, steps=8)
+        curve, shares = trace_segment_deletion(probe, maps, steps=8)
     assert shares[0].tolist() == pytest.approx([k / 9 for k in range(10)])
     # Theirs begins after the first region, is an area under nine points over eight steps, and knows no floor.
     first, floor = float(curve[0, 1]), float(curve[0, -1])

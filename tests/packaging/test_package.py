@@ -58,7 +58,7 @@ def test_the_wheel_holds_one_package(wheel, checkout):
     package = checkout / "src" / "segaudit"
     sources |= {f"segaudit/{path.relative_to(package)}" for path in package.rglob("*.py")}
     pages = {f"segaudit/report/page.{kind}" for kind in ("html", "css", "js")}
-    assert held == sources | pages | {"segaudit/py.typed"}
+    assert held == sources | pages | {"segaudit/py.typed", "segaudit/__init__.pyi"}
     assert {"segaudit/callbacks/audit.py", "segaudit/cli/program.py"} <= held
 
 

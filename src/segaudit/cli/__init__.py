@@ -5,6 +5,8 @@ import sys
 
 from segaudit.names import did_you_mean
 
+__all__ = ["main"]
+
 #: Every verb, and what it does.
 VERBS = {
     "fit": "train a model and audit its explanations while it trains",

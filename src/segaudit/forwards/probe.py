@@ -50,7 +50,7 @@ class Probe:
         self.model = model
         # A tensor made under inference_mode takes no part in autograd; its clone does.
         self.images = images.detach().clone()
-        self.targets = targets
+        self.targets = _outside_inference_mode(targets)
         self.intervention = intervention
         self.cues = cues
         self.batching = batching or Batching(intervention.max_batch, intervention.precision)
@@ -358,6 +358,13 @@ def forward(model: nn.Module, images: Tensor, batching: Batching) -> Tensor:
             return logits_of(model(images[rows]), images.shape[2:])
 
     return torch.cat(batching.run(len(images), logits, device=images.device))
+
+
+def _outside_inference_mode(targets: Targets) -> Targets:
+    """Copy targets that were made under inference_mode: their tensors take no part in autograd."""
+    if not targets.region.is_inference():
+        return targets
+    return Targets(targets.image_index.clone(), targets.class_index.clone(), targets.region.clone())
 
 
 def _coarse(confidences: Tensor) -> Tensor:
