@@ -17,7 +17,7 @@ from torch import Tensor
 from segaudit.attribution import Explainer, Random, Saliency, SegGradCAM, attribution_context
 from segaudit.forwards import Probe
 from segaudit.forwards.curve import Curve, spaced
-from segaudit.forwards.rank import pixel_ranks
+from segaudit.forwards.removal_order import pixel_ranks
 from segaudit.forwards.target import TargetSelector
 from segaudit.functional import curve_error, deletion_auc, insertion_auc
 from segaudit.intervention import Intervention

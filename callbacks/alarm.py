@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from segaudit.callbacks.audit import AttributionAudit
 from segaudit.callbacks.lightning_internals import state_key
-from segaudit.callbacks.logged import audits, logged_values
+from segaudit.callbacks.logged_values import audits, logged_values
 from segaudit.selection.candidate import higher_is_better
 from segaudit.statistics import compare
 

@@ -21,10 +21,11 @@ from segaudit.callbacks.dashboard import ACCURACY, Epoch, View, define_direction
 from segaudit.callbacks.epoch_files import write_epoch
 from segaudit.callbacks.images import AuditImages, class_names, first_loader
 from segaudit.callbacks.lightning_internals import state_key
-from segaudit.callbacks.tolerance import OnError, Tolerance
+from segaudit.callbacks.on_error import ErrorPolicy, OnError
 from segaudit.forwards.batch import Sample, unpack
 from segaudit.forwards.target import TargetSelector
 from segaudit.intervention import Intervention, Perturbation
+from segaudit.names import score_key
 from segaudit.records.summary import class_name
 from segaudit.report import AuditFolder, draw_panels, score_table
 from segaudit.report.table import summary_line
@@ -112,8 +113,8 @@ class AttributionAudit(Callback):
         self.audited_at: int | None = None
         self.epochs: list[Epoch] = []
         self.offline: AuditFolder | None = None
-        self._tolerance = Tolerance(prefix, on_error)
-        self._loop = AuditLoop(self.auditor, self.unpack, self._tolerance, panels)
+        self._policy = ErrorPolicy(prefix, on_error)
+        self._loop = AuditLoop(self.auditor, self.unpack, self._policy, panels)
         self._title = ""
         self._folder: Path | None = None
         self._fresh = False
@@ -134,7 +135,7 @@ class AttributionAudit(Callback):
         """Directions by the key in the log: whether higher is better, None where neither is."""
         own = {key: self.auditor.directions.get(key.rpartition("/")[2]) for key in self.keys}
         own |= {"images": None, "targets": None, "lost": False, "seconds": None}
-        return ACCURACY | {f"{self.prefix}/{key}": better for key, better in own.items()}
+        return ACCURACY | {score_key("", key, self.prefix): better for key, better in own.items()}
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -204,7 +205,7 @@ class AttributionAudit(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print a line in ``fit``, the table in ``validate``."""
         if self._fresh and trainer.state.fn == "fit":
-            with self._tolerance.excuse(trainer, "the charts of the audit could not be logged"):
+            with self._policy.warn_on_error(trainer, "the charts of the audit could not be logged"):
                 self._log_epoch(trainer)
             self._say(trainer, f"{self._title} · {summary_line(self.auditor, self.values, trainer.callback_metrics)}")
         elif self._fresh:
@@ -243,9 +244,9 @@ class AttributionAudit(Callback):
         with isolate_rng():  # reading a data set may draw random numbers, and so may a logger
             images = AuditImages(trainer, pl_module, loaders)
             most = self.max_images if self.offline is None else self.offline.max_images
-            hand_on = None if self.offline is None else self.offline.add
+            on_batch = None if self.offline is None else self.offline.add
             order = images.order(most, self.seed)
-            found = self._loop.run(trainer, images, order, self._block(trainer), deadline, hand_on)
+            found = self._loop.run(trainer, images, order, self._block(trainer), deadline, on_batch)
             self.values, self.records, self.lost = found.values, found.records, found.lost
             if self.offline is not None:
                 self.offline.gather()
@@ -259,11 +260,11 @@ class AttributionAudit(Callback):
                     f"audited, and training goes on. The first: {self.lost[0]}"
                 )
             if trainer.is_global_zero and not trainer.fast_dev_run and self.offline is None:  # type: ignore[attr-defined]
-                with self._tolerance.excuse(trainer, "records and pictures of the audit could not be written"):
+                with self._policy.warn_on_error(trainer, "records and pictures of the audit could not be written"):
                     self._write(trainer, pl_module, folder, found)
         device = pl_module.device
-        logged = {f"{self.prefix}/{name}": value.to(device) for name, value in self.values.items()}
-        logged[f"{self.prefix}/seconds"] = torch.tensor(time.perf_counter() - started, device=device)
+        logged = {score_key("", name, self.prefix): value.to(device) for name, value in self.values.items()}
+        logged[score_key("", "seconds", self.prefix)] = torch.tensor(time.perf_counter() - started, device=device)
         pl_module.log_dict(logged, sync_dist=True)
 
     def _block(self, trainer: Trainer) -> int:
@@ -314,5 +315,5 @@ class AttributionAudit(Callback):
 
     def _say(self, trainer: Trainer, what: str | Table) -> None:
         if trainer.is_global_zero:
-            with self._tolerance.excuse(trainer, "the scores could not be printed"):
+            with self._policy.warn_on_error(trainer, "the scores could not be printed"):
                 say(what)

@@ -12,9 +12,10 @@ from tqdm.auto import tqdm
 
 from segaudit.auditor import AuditedBatch, Auditor, gather
 from segaudit.callbacks.images import AuditImages
-from segaudit.callbacks.tolerance import Tolerance, brief
+from segaudit.callbacks.on_error import ErrorPolicy, brief
 from segaudit.forwards.batch import Sample
 from segaudit.forwards.batching import free_memory, out_of_memory
+from segaudit.names import score_key
 from segaudit.report.curves import Curves
 from segaudit.report.picture import Panel, first_targets
 
@@ -45,13 +46,13 @@ class AuditLoop:
     Args:
         auditor: explains and scores.
         unpack: takes images, masks, ids and cues out of a batch.
-        tolerance: decides whether an error ends the run.
+        policy: decides whether an error ends the run.
         panels: number of targets to draw.
 
     """
 
-    def __init__(self, auditor: Auditor, unpack: Callable[[Any], Sample], tolerance: Tolerance, panels: int) -> None:
-        self.auditor, self.unpack, self.tolerance, self.panels = auditor, unpack, tolerance, panels
+    def __init__(self, auditor: Auditor, unpack: Callable[[Any], Sample], policy: ErrorPolicy, panels: int) -> None:
+        self.auditor, self.unpack, self.policy, self.panels = auditor, unpack, policy, panels
         self._lost: list[str] = []
 
     def run(
@@ -61,7 +62,7 @@ class AuditLoop:
         order: Sequence[int],
         block: int,
         deadline: float | None = None,
-        hand_on: Callable[[int, AuditedBatch], None] | None = None,
+        on_batch: Callable[[int, AuditedBatch], None] | None = None,
     ) -> AuditResult:
         """Audit the images of ``order``; every process must call it.
 
@@ -71,7 +72,7 @@ class AuditLoop:
             order: numbers of the images, the same on all processes.
             block: number of images that are explained at once.
             deadline: time (``time.perf_counter``) after which no further block begins; at least one is audited.
-            hand_on: receives the place of a batch's first image in ``order``, and the batch. Defaults to collecting the
+            on_batch: receives the place of a batch's first image in ``order``, and the batch. Defaults to collecting the
                 curves.
 
         Returns:
@@ -89,7 +90,7 @@ class AuditLoop:
             total=len(order),
             desc="Audit",
             unit="image",
-            leave=hand_on is not None,
+            leave=on_batch is not None,
             disable=trainer.progress_bar_callback is None or not trainer.is_global_zero,
         )
         with bar:
@@ -97,9 +98,9 @@ class AuditLoop:
                 these = starts[turn : turn + trainer.world_size]
                 if trainer.global_rank < len(these):
                     start = these[trainer.global_rank]
-                    for audited in self._try(images, order[start : start + block], self.tolerance.forgives(trainer)):
-                        if hand_on is not None:
-                            hand_on(start, audited)
+                    for audited in self._try(images, order[start : start + block], self.policy.continues(trainer)):
+                        if on_batch is not None:
+                            on_batch(start, audited)
                         else:
                             found.curves.add(audited)
                         found.panels += first_targets(audited, self.panels - len(found.panels))
@@ -110,7 +111,7 @@ class AuditLoop:
         found.lost = [why for lost in gather(self._lost) for why in lost]
         found.values = self._compute(trainer) | {"lost": torch.tensor(float(len(found.lost)))}
         found.records = self.auditor.records()
-        if hand_on is None:
+        if on_batch is None:
             found.curves = Curves.merge(gather(found.curves))
         return found
 
@@ -126,7 +127,7 @@ class AuditLoop:
         """Keys of the values."""
         shared = self.auditor.shared
         each = [score for score in self.auditor.directions if score not in shared]
-        scores = [f"{name}/{score}" for name in self.auditor.explainers for score in [*each, "unscored"]]
+        scores = [score_key(name, score) for name in self.auditor.explainers for score in [*each, "unscored"]]
         return [*scores, *shared, "images", "targets", "lost"]
 
     def _try(self, images: AuditImages, rows: Sequence[int], forgiving: bool) -> list[AuditedBatch]:
@@ -151,6 +152,6 @@ class AuditLoop:
 
     def _compute(self, trainer: Trainer) -> dict[str, Tensor]:
         """Compute the scores over all images; all are NaN, beside the counts, if a metric fails."""
-        with self.tolerance.excuse(trainer, "the scores of the audit could not be computed"):
+        with self.policy.warn_on_error(trainer, "the scores of the audit could not be computed"):
             return self.auditor.compute()
         return {key: torch.tensor(torch.nan) for key in self.keys if key != "lost"} | self.auditor.counts()

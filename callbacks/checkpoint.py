@@ -15,7 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from segaudit.callbacks.lightning_internals import CheckpointFiles, state_key, wandb_wants_checkpoints
-from segaudit.callbacks.logged import audits, logged_values
+from segaudit.callbacks.logged_values import audits, logged_values
 from segaudit.callbacks.loggers import log_checkpoint
 from segaudit.report.terminal import say
 from segaudit.selection import Candidate, SelectionRule, Tolerant, chosen, verdict, write_selection
@@ -116,7 +116,7 @@ class AuditCheckpoint(CheckpointFiles):
             self._consider(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Do nothing, where ModelCheckpoint would save again: every validation has been considered."""
+        """Override ModelCheckpoint's extra save at the end of training: every validation has been considered."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the verdict of the rule."""

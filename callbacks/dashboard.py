@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segaudit.callbacks.lightning_internals import wandb_key, wandb_step
 from segaudit.callbacks.loggers import Masks, log_charts, log_picture, log_pictures, log_table
+from segaudit.names import score_key
 from segaudit.records.summary import class_name
 from segaudit.report.curves import KINDS
 from segaudit.report.picture import Panel, Picture, draw_image, draw_maps
@@ -91,7 +92,7 @@ def log_audit(loggers: Sequence[Logger], view: View) -> None:
         for name in view.explainers:
             log_pictures(loggers, f"{key}/panels/{name}", [pictures[name] for pictures in maps], captions, step)
     means = [
-        [name, *(float(view.values.get(f"{name}/{score}", view.values.get(score, np.nan))) for score in view.scores)]
+        [name, *(float(view.values.get(score_key(name, score), view.values.get(score, np.nan))) for score in view.scores)]
         for name in view.explainers
     ]
     log_table(loggers, f"{key}/scores", ["explainer", *view.scores], means, step)

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from segaudit.callbacks.lightning_internals import state_key
-from segaudit.callbacks.logged import logged_values
+from segaudit.callbacks.logged_values import logged_values
 from segaudit.selection import Candidate, Constrained
 
 

@@ -1,4 +1,4 @@
-"""Finds modules under the paths that they had in round 1, which saved configurations and scripts still name."""
+"""Finds modules under the paths that they had in earlier versions, which saved configurations and scripts still name."""
 
 import importlib
 import sys
@@ -27,15 +27,16 @@ MOVED = {
     "segaudit.attribution.perturbed": "segaudit.evidence.stability",
     "segaudit.attribution.randomise": "segaudit.evidence.randomisation",
     "segaudit.callbacks.kept": "segaudit.callbacks.epoch_files",
-    "segaudit.callbacks.measured": "segaudit.callbacks.logged",
+    "segaudit.callbacks.measured": "segaudit.callbacks.logged_values",
     "segaudit.callbacks.panels": "segaudit.callbacks.loggers",
     "segaudit.callbacks.refusal": "segaudit.callbacks.checks",
     "segaudit.callbacks.source": "segaudit.callbacks.images",
+    "segaudit.functional.order": "segaudit.functional.tied_ranks",
     "segaudit.intervention.bill": "segaudit.forwards.cost",
     "segaudit.intervention.curve": "segaudit.forwards.curve",
     "segaudit.intervention.imputation": "segaudit.evidence.imputation",
     "segaudit.intervention.probe": "segaudit.forwards.probe",
-    "segaudit.intervention.rank": "segaudit.forwards.rank",
+    "segaudit.intervention.rank": "segaudit.forwards.removal_order",
     "segaudit.intervention.region": "segaudit.intervention.partition",
     "segaudit.intervention.regional": "segaudit.evidence.effects",
     "segaudit.intervention.room": "segaudit.forwards.batching",

@@ -1,4 +1,4 @@
-"""Walks the one road: targets, explanations, interventions, evidence, scores."""
+"""Runs an audit: targets, explanations, interventions, evidence, scores."""
 
 import warnings
 from collections import Counter
@@ -20,7 +20,7 @@ from segaudit.forwards.output import class_logits, predict
 from segaudit.forwards.probe import forward
 from segaudit.intervention import Brightness, GaussianNoise, Intervention, Perturbation
 from segaudit.metrics import TargetMean
-from segaudit.names import built_in, resolve_named
+from segaudit.names import built_in, resolve_named, score_key
 from segaudit.statistics import Estimate, summary
 
 T = TypeVar("T")
@@ -249,7 +249,7 @@ class Auditor:
             warnings.filterwarnings("ignore", message=".*`compute`` method.*was called before.*")  # a rank without images
             for name, metrics in self._metrics.items():
                 for key, metric in metrics.items():
-                    values[f"{name}/{key}" if name else key] = metric.compute()
+                    values[score_key(name, key)] = metric.compute()
         return values | self.counts()
 
     def counts(self) -> dict[str, Tensor]:
@@ -265,7 +265,7 @@ class Auditor:
         }
         for explainer in self.explainers:
             missing = sum(row["explainer"] == explainer and bool(row["reason"]) for row in records)
-            counts[f"{explainer}/unscored"] = torch.tensor(float(missing))
+            counts[score_key(explainer, "unscored")] = torch.tensor(float(missing))
         return counts
 
     def records(self) -> list[dict[str, Any]]:

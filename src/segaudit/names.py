@@ -42,6 +42,17 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
+def score_key(explainer: str, score: str, prefix: str = "") -> str:
+    """Return the key of a score in logs, ``<prefix>/<explainer>/<score>``; parts that are empty are left out.
+
+    Example:
+        >>> score_key("dea", "stability", "audit"), score_key("", "cue_effect", "audit"), score_key("dea", "stability")
+        ('audit/dea/stability', 'audit/cue_effect', 'dea/stability')
+
+    """
+    return "/".join(part for part in (prefix, explainer, score) if part)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Ask whether the nearest known name was meant; empty where none is near.
 

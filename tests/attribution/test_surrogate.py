@@ -263,7 +263,7 @@ def test_lime_is_ridge_regression_by_normal_equations(regions: Regions, width: f
 def test_too_few_samples_for_the_regions_are_told() -> None:
     x = images()
     targets = uneven_targets(Net(), x)
-    with pytest.raises(ValueError, match=r"twice as many samples as regions, got 16 samples and 9 regions"):
+    with pytest.raises(ValueError, match=r"twice as many samples as segments, got 16 samples and 9 segments"):
         KernelSHAP(16)(Net(), x, targets, intervention=Intervention(regions=GridRegions([9])))
     KernelSHAP(14)(Net(), x, targets, intervention=Intervention(regions=GridRegions([2, 4])))  # all 14 coalitions fit
 
@@ -274,7 +274,7 @@ def test_too_few_samples_for_the_regions_are_told() -> None:
         (lambda: KernelSHAP(0), "even number, at least 2, got 0"),
         (lambda: KernelSHAP(7), "even number, at least 2, got 7"),
         (lambda: LIME(1), "samples must be at least 2, got 1"),
-        (lambda: LIME(width=0), "width is a share of removed regions above 0, got 0"),
+        (lambda: LIME(width=0), "width is a share of removed segments above 0, got 0"),
         (lambda: LIME(ridge=0), "ridge must be above 0, got 0"),
     ],
 )

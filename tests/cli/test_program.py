@@ -43,7 +43,8 @@ class TinyData(LightningDataModule):
 
     def loader(self) -> Any:
         images = torch.randn(4, 3, self.size, self.size, generator=torch.Generator().manual_seed(0))
-        return DataLoader([{"image": x, "mask": (x[0] > 0).long(), "id": "x"} for x in images], batch_size=2)
+        rows = [{"image": x, "mask": (x[0] > 0).long(), "id": f"x{i}"} for i, x in enumerate(images)]
+        return DataLoader(rows, batch_size=2)
 
     train_dataloader = val_dataloader = test_dataloader = predict_dataloader = loader
 

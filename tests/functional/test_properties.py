@@ -26,7 +26,7 @@ def exact(found: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @given(case=cases())
-@settings(every_time, max_examples=100)
+@settings(every_time, max_examples=80)
 def test_any_evidence(case: Case) -> None:
     for name in SCORES:
         note(name)

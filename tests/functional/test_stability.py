@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from segaudit.attribution import Saliency
 from segaudit.forwards.target import TargetSelector
 from segaudit.functional import max_sensitivity, topk_overlap
-from segaudit.functional.order import top_membership
+from segaudit.functional.tied_ranks import top_membership
 
 
 def some(n: int = 4, pairs: int = 3, size: tuple[int, ...] = (6, 5)) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,7 +16,7 @@ from torchcam.metrics import DeletionInsertionMetric
 
 from segaudit.attribution import attribution_context
 from segaudit.forwards import Probe
-from segaudit.forwards.rank import pixel_ranks
+from segaudit.forwards.removal_order import pixel_ranks
 from segaudit.forwards.target import Targets, target_confidence
 from segaudit.functional import deletion_auc, insertion_auc
 from segaudit.intervention import GridRegions, Intervention, MeanFill

@@ -57,6 +57,7 @@ def test_the_wheel_holds_one_package(wheel, checkout):
     sources = {f"segaudit/callbacks/{path.name}" for path in (checkout / "callbacks").glob("*.py")}
     package = checkout / "src" / "segaudit"
     sources |= {f"segaudit/{path.relative_to(package)}" for path in package.rglob("*.py")}
+    sources |= {f"segaudit/{path.relative_to(package)}" for path in package.rglob("*.pyi")}
     pages = {f"segaudit/report/page.{kind}" for kind in ("html", "css", "js")}
     assert held == sources | pages | {"segaudit/py.typed", "segaudit/__init__.pyi"}
     assert {"segaudit/callbacks/audit.py", "segaudit/cli/program.py"} <= held

@@ -19,7 +19,7 @@ class Explainer(ABC):
     """Attributes the confidence in a target to the pixels of its image.
 
     A subclass implements :meth:`attribute`. Calling the explainer adds what all of them need: the attribution context
-    (gradients on, model at rest and restored), detached images, a probe where none is shared, and checks of the result.
+    (gradients on, the model in eval mode and restored), detached images, a probe where none is shared, and checks.
 
     Example:
         >>> from segaudit.forwards.target import TargetSelector

@@ -34,7 +34,7 @@ def isolate_rng() -> Iterator[None]:
 
 @contextmanager
 def attribution_context(model: nn.Module) -> Iterator[Callable[[], None]]:
-    """Let gradients flow through a model at rest, and leave no trace in it.
+    """Let gradients flow through a model in eval mode, and leave no trace in it.
 
     Inside, gradients are on even where the caller runs under ``no_grad`` or ``inference_mode``, as Lightning's validation
     loops do. Every module is in evaluation mode. The caller's autocast is off: the audit sets the precision of a pass.

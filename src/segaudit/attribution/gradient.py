@@ -42,7 +42,7 @@ def input_gradients(probe: Probe, images: Tensor) -> Tensor:
 def target_gradients(logits: Tensor, inputs: Tensor, targets: Targets) -> Tensor:
     """Return the gradient ``(N, K, *T)`` of each target's mean logit with respect to its row of ``inputs``, ``(B, K, *T)``.
 
-    Rows do not mix in a network at rest, so the gradient of a sum over rows holds each row's own.
+    Rows do not mix in a network in eval mode, so the gradient of a sum over rows holds each row's own.
     """
     gradients = inputs.new_empty(len(targets), *inputs.shape[1:])
     rounds = targets.rounds()

@@ -1,4 +1,4 @@
-"""Explains by gradients on the way from starting images to the image."""
+"""Explains by gradients on the way from baselines to the image."""
 
 from collections.abc import Sequence
 
@@ -17,18 +17,18 @@ __all__ = ["ExpectedGradients", "IntegratedGradients"]
 
 
 class IntegratedGradients(Explainer):
-    """Integrate gradients along straight lines from starting images (Sundararajan, Taly, Yan 2017, equation 1).
+    """Integrate gradients along straight lines from baselines (Sundararajan, Taly, Yan 2017, equation 1).
 
-    Signed, in logits; summed over channels, averaged over the starting images. A map adds up to the mean logit at the
-    image less its average at the starting images. The integral is taken by Gauss-Legendre quadrature.
+    Signed, in logits; summed over channels, averaged over the baselines. A map adds up to the mean logit at the
+    image less its average at the baselines. The integral is taken by Gauss-Legendre quadrature.
 
     When to use:
-        For maps that add up to the change of the logit, and that are strong in deletion. The starting image is a claim:
+        For maps that add up to the change of the logit, and that are strong in deletion. The baseline is a claim:
         report which one was used, and that a deletion with the same fill favours it.
 
     Args:
-        steps: nodes of the quadrature; each costs a forward and a backward pass for each starting image.
-        starts: fills that make the starting images. Defaults to the constant 0 alone.
+        steps: nodes of the quadrature; each costs a forward and a backward pass for each baseline.
+        starts: fills that make the baselines. Defaults to the constant 0 alone.
 
     """
 
@@ -43,7 +43,7 @@ class IntegratedGradients(Explainer):
         self.starts = [ConstantFill()] if starts is None else list(starts)
 
     def attribute(self, probe: Probe) -> Tensor:
-        """Take ``steps`` forwards and backwards an image and starting image, as many at a time as a pass holds."""
+        """Take ``steps`` forwards and backwards an image and baseline, as many at a time as a pass holds."""
         return torch.stack([self._from(probe, fill(probe.images)) for fill in self.starts]).mean(dim=0)
 
     def _from(self, probe: Probe, start: Tensor) -> Tensor:
@@ -61,18 +61,18 @@ class IntegratedGradients(Explainer):
 
 
 class ExpectedGradients(Explainer):
-    """Average integrated gradients over starting images and places on the line (Erion et al. 2021).
+    """Average integrated gradients over random baselines and interpolation points (Erion et al. 2021).
 
-    Signed, in logits; summed over channels. Each draw takes one starting image and one place at random, both of which
-    follow from the image's content. The places are stratified: there is one in each of ``draws`` equal parts of the line.
-    That leaves the expectation as it is and lowers the variance (our choice).
+    Signed, in logits; summed over channels. Each draw takes one baseline and one interpolation point at random, both of
+    which follow from the image's content. The points are stratified: there is one in each of ``draws`` equal parts of the
+    line. That leaves the expectation as it is and lowers the variance (our choice).
 
     When to use:
-        Where no single starting image can be defended.
+        Where no single baseline can be justified.
 
     Args:
-        draws: pairs of a starting image and a place; each costs a forward and a backward pass.
-        background: the starting images: fills of the image itself, or reference images ``(K, channels, *S)``. Defaults to
+        draws: pairs of a baseline and an interpolation point; each costs a forward and a backward pass.
+        background: the baselines: fills of the image itself, or reference images ``(K, channels, *S)``. Defaults to
             the constant 0, the mean colour and noise.
         seed: of the draws.
 
@@ -107,7 +107,7 @@ class ExpectedGradients(Explainer):
         return total / self.draws
 
     def _starts(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return starting images ``(M, channels, *S)``, and which of them each draw and image takes: ``(draws, B)``."""
+        """Return baselines ``(M, channels, *S)``, and which of them each draw and image takes: ``(draws, B)``."""
         count = len(self.background)
         keys = randomness.combine(randomness.image_keys(images, self.seed), 2)
         # Rounding may turn the largest number below 1 into 1.

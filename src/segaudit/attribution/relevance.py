@@ -1,4 +1,4 @@
-"""Hands a target's logit down layer by layer until it lies on the pixels: layer-wise relevance propagation."""
+"""Propagates relevance from a target's logit back to the input, layer by layer (LRP)."""
 
 from collections import Counter
 from typing import Any

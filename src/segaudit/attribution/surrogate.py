@@ -109,8 +109,8 @@ class KernelSHAP(_Surrogate):
         most = int(count.max())
         if bool((~exact & (2 * count > self.samples)).any()):
             raise ValueError(
-                f"KernelSHAP needs at least twice as many samples as regions, got {self.samples} samples and {most} "
-                "regions: give more samples or take fewer regions."
+                f"KernelSHAP needs at least twice as many samples as segments, got {self.samples} samples and {most} "
+                "segments: give more samples or take fewer segments."
             )
         player = torch.arange(most, device=keys.device)
         present = (player < count[:, None])[:, None]
@@ -172,7 +172,7 @@ class LIME(_Surrogate):
         if samples < 2:
             raise ValueError(f"samples must be at least 2, got {samples}.")
         if width <= 0:
-            raise ValueError(f"width is a share of removed regions above 0, got {width}.")
+            raise ValueError(f"width is a share of removed segments above 0, got {width}.")
         if ridge <= 0:
             raise ValueError(f"ridge must be above 0, got {ridge}.")
         super().__init__(samples, seed)

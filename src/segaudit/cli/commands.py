@@ -99,14 +99,14 @@ def select(words: list[str]) -> None:
     parser.add_argument("--out", type=Path, help="a folder for selection.md, selection.json and selection.png")
     found = parser.instantiate_classes(parser.parse_args(words))
     candidates = read_candidates(found.runs)
-    measured = [one for one in candidates if all(key in one.values for key in found.rule.keys)]
-    if not measured:
+    complete = [one for one in candidates if all(key in one.values for key in found.rule.keys)]
+    if not complete:
         known = sorted({key for one in candidates for key in one.values})
         raise ValueError(f"no epoch of these runs has logged {' and '.join(found.rule.keys)}; there are {', '.join(known)}.")
-    ranked = found.rule.rank(measured)
+    ranked = found.rule.rank(complete)
     Console(width=max(Console().width, 130)).print(selection_table(found.rule, ranked))
-    if left := len(candidates) - len(measured):
-        print(f"left out: {left} of {len(candidates)} epochs, in which not all that the rule looks at was measured")
+    if left := len(candidates) - len(complete):
+        print(f"left out: {left} of {len(candidates)} epochs, which did not log everything that the rule uses")
     print(verdict(found.rule, ranked))
     if found.out:
         write_selection(found.out, found.rule, ranked)

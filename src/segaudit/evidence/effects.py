@@ -6,7 +6,7 @@ from torch import Tensor
 from segaudit.evidence.ask import Ask
 from segaudit.evidence.registry import evidence
 from segaudit.forwards.probe import Probe
-from segaudit.forwards.rank import segment_sums
+from segaudit.forwards.removal_order import segment_sums
 
 
 def no_effect(ask: Ask) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from segaudit.evidence.ask import Ask
 from segaudit.evidence.registry import evidence
 from segaudit.forwards.probe import Probe
-from segaudit.forwards.rank import pixel_ranks
+from segaudit.forwards.removal_order import pixel_ranks
 from segaudit.intervention.fill import Fill, NoisyLinearFill
 from segaudit.intervention.intervention import Intervention
 

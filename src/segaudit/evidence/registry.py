@@ -19,7 +19,7 @@ Reason = Callable[[Ask], Tensor]
 #: What makes evidence an explainer's own, and what leaves nothing to score where the map means nothing.
 _OF_EXPLAINER = {"attribution", "explainer", "cost"}
 _OF_MAP = {"attribution", "explainer"}
-#: Names of round 1, which metrics of users may still ask for.
+#: Names of earlier versions, which metrics of users may still ask for.
 _RENAMED = {
     "score": "confidence",
     "filled_score": "filled_confidence",
@@ -107,7 +107,7 @@ def evidence(*, missing: Mapping[str, Reason] | None = None) -> Callable[[Callab
 
 
 def find(name: str) -> Evidence:
-    """Return the evidence of a name, round 1's names included.
+    """Return the evidence of a name, names of earlier versions included.
 
     Raises:
         ValueError: if there is none; the message lists what there is.
@@ -162,17 +162,17 @@ def compute(name: str, ask: Ask) -> Tensor:
         if not isinstance(values, Tensor):
             raise ValueError(f"the evidence {name!r} ({found.path}) gave no tensor, but the type {type(values).__name__}.")
         if found.asks & _OF_MAP and values.is_floating_point() and values.shape[:1] == (len(ask.targets),):
-            values = _or_nan(values, means_something(ask))
+            values = _or_nan(values, is_scorable(ask))
         return values
 
     return ask.once(("evidence", found.name), make)
 
 
-def means_something(ask: Ask) -> Tensor:
+def is_scorable(ask: Ask) -> Tensor:
     """Tell which targets have a map that can be scored, ``(N,)`` bool; see :mod:`segaudit.evidence.missing`."""
     from segaudit.evidence.missing import unscorable
 
-    return ask.once("means_something", lambda: torch.tensor([not why for why in unscorable(ask)]).to(ask.attribution.device))
+    return ask.once("is_scorable", lambda: torch.tensor([not why for why in unscorable(ask)]).to(ask.attribution.device))
 
 
 def _or_nan(values: Tensor, valid: Tensor) -> Tensor:

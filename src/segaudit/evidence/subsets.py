@@ -11,7 +11,7 @@ from segaudit.evidence.ask import Ask
 from segaudit.evidence.missing import fill_too_weak
 from segaudit.evidence.registry import evidence
 from segaudit.forwards.probe import Probe
-from segaudit.forwards.rank import segment_ranks, segment_sums
+from segaudit.forwards.removal_order import segment_ranks, segment_sums
 from segaudit.forwards.target import Targets
 
 
@@ -139,8 +139,8 @@ def trace_segment_deletion(probe: Probe, attribution: Tensor, steps: int | None 
     filled = (torch.linspace(0, 1, steps + 2, dtype=torch.float64, device=labels.device) * segments).round()
     shape = (-1, *[1] * (labels.ndim - 1))
     between = [probe.confidence_without(filled_at_least < number.view(shape)) for number in filled[:, 1:-1].unbind(dim=1)]
-    scores = torch.stack([probe.confidence, *between, probe.filled_confidence], dim=1)
-    return scores / probe.reference[:, None], filled / segments
+    confidences = torch.stack([probe.confidence, *between, probe.filled_confidence], dim=1)
+    return confidences / probe.reference[:, None], filled / segments
 
 
 def _draw(probe: Probe, shares: Sequence[float], draws: int, seed: int) -> Subsets:

@@ -32,7 +32,7 @@ class Curve(NamedTuple):
 
 
 def trace(
-    score: Callable[[Tensor], Tensor],
+    confidence: Callable[[Tensor], Tensor],
     ends: tuple[Tensor, Tensor],
     pixels: int,
     steps: int,
@@ -47,7 +47,7 @@ def trace(
     gain.
 
     Args:
-        score: computes the relative values ``(N, M)`` at numbers of pixels ``(N, M)``.
+        confidence: computes the relative values ``(N, M)`` at numbers of pixels ``(N, M)``.
         ends: values ``(N,)`` at no and at all pixels.
         pixels: number of pixels of the image.
         steps: number of points between the ends; an image of few pixels has fewer.
@@ -59,14 +59,14 @@ def trace(
     steps = min(steps, pixels - 1)
     rounds = [steps] if steps < _LEAST_REFINED else [steps - 2 * (steps // 4), steps // 4, steps // 4]
     counts = snap(spaced(rounds[0], pixels, 1 if len(rounds) > 1 else 2).to(device).repeat(len(ends[0]), 1))
-    values = torch.cat([ends[0][:, None], score(counts[:, 1:-1]), ends[1][:, None]], dim=1)
+    values = torch.cat([ends[0][:, None], confidence(counts[:, 1:-1]), ends[1][:, None]], dim=1)
     area = torch.zeros_like(ends[0], dtype=torch.float64)
     for place, more in enumerate(rounds[1:], start=1):
         if place == len(rounds) - 1:
             area = _area(values, counts)
         middle = _doubtful(values, counts, more, snap)
         order = torch.cat([counts, middle], dim=1).argsort(dim=1, stable=True)
-        values = torch.cat([values, score(middle)], dim=1).gather(1, order)
+        values = torch.cat([values, confidence(middle)], dim=1).gather(1, order)
         counts = torch.cat([counts, middle], dim=1).gather(1, order)
     error = (_area(values, counts) - area).abs() / pixels if len(rounds) > 1 else torch.zeros_like(area)
     return Curve(values, counts.double() / pixels, error.float())

@@ -11,7 +11,7 @@ from segaudit.forwards.batching import Batching
 from segaudit.forwards.cost import Cost, PassCounter, now
 from segaudit.forwards.curve import Curve, trace
 from segaudit.forwards.output import logits_of
-from segaudit.forwards.rank import nearest, pixel_ranks, unit_ranks
+from segaudit.forwards.removal_order import nearest, pixel_ranks, unit_ranks
 from segaudit.forwards.target import Targets, rounds, target_confidence
 from segaudit.functional.faithfulness import MIN_CONFIDENCE
 from segaudit.intervention.intervention import Intervention

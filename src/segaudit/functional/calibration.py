@@ -9,7 +9,7 @@ calibrated perfectly.
 import torch
 from torch import Tensor
 
-from segaudit.functional.order import mean_ranks
+from segaudit.functional.tied_ranks import mean_ranks
 
 __all__ = ["effect_calibration", "effect_calibration_error"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from segaudit.functional.leakage import dilate, mass_share
-from segaudit.functional.order import mean_ranks, top_membership
+from segaudit.functional.tied_ranks import mean_ranks, top_membership
 
 __all__ = ["localisation_auc", "pointing_game", "relevance_mass", "relevance_rank"]
 

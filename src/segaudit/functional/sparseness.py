@@ -42,7 +42,7 @@ def sparseness(attribution: Tensor) -> Tensor:
 
 
 def entropy(attribution: Tensor) -> Tensor:
-    """Compute the Shannon entropy of the absolute values, as shares, over the logarithm of the number of pixels.
+    """Compute the Shannon entropy of the absolute values, as shares of their sum, divided by log P for P pixels.
 
     Lower is sparser: it is 1 for a map that is the same everywhere, 0 for a single pixel, and log M / log P for M even ones
     among P.

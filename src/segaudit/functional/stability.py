@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from segaudit.functional.order import mean_ranks, top_membership
+from segaudit.functional.tied_ranks import mean_ranks, top_membership
 
 __all__ = ["max_sensitivity", "stability", "stability_retention", "topk_overlap"]
 

@@ -1,4 +1,4 @@
-"""Interventions on the input: fills, regions, partitions, perturbations."""
+"""Interventions on the input: fills, partitions, perturbations."""
 
 from segaudit.intervention.fill import (
     BlurFill,
@@ -50,7 +50,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "Probe":  # where round 1 had it
+    if name == "Probe":  # where earlier versions had it
         from segaudit.forwards import Probe
 
         return Probe

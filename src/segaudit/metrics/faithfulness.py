@@ -47,7 +47,7 @@ class DeletionAUC(TargetMean):
     plot_upper_bound = 39.0
 
     def update(self, deletion_curve: Tensor, deletion_fractions: Tensor) -> None:
-        """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
+        """Add deletion curves ``(N, K)`` and the fractions of filled pixels, ``(K,)`` or ``(N, K)``."""
         self.add(deletion_auc(deletion_curve, deletion_fractions))
 
 
@@ -59,7 +59,7 @@ class InsertionAUC(TargetMean):
     plot_upper_bound = 39.0
 
     def update(self, insertion_curve: Tensor, insertion_fractions: Tensor) -> None:
-        """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
+        """Add insertion curves ``(N, K)`` and the fractions of shown pixels, ``(K,)`` or ``(N, K)``."""
         self.add(insertion_auc(insertion_curve, insertion_fractions))
 
 
@@ -73,7 +73,7 @@ class FaithfulnessGap(TargetMean):
     def update(
         self, deletion_curve: Tensor, deletion_fractions: Tensor, insertion_curve: Tensor, insertion_fractions: Tensor
     ) -> None:
-        """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
+        """Add insertion curves ``(N, K)`` and the fractions of shown pixels, ``(K,)`` or ``(N, K)``."""
         self.add(faithfulness_gap(deletion_curve, deletion_fractions, insertion_curve, insertion_fractions))
 
 
@@ -107,7 +107,7 @@ class Comprehensiveness(TargetMean):
         self.k = k
 
     def update(self, deletion_curve: Tensor, deletion_fractions: Tensor) -> None:
-        """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
+        """Add deletion curves ``(N, K)`` and the fractions of filled pixels, ``(K,)`` or ``(N, K)``."""
         self.add(comprehensiveness(deletion_curve, deletion_fractions, self.k))
 
 
@@ -129,7 +129,7 @@ class Sufficiency(TargetMean):
         self.k = k
 
     def update(self, insertion_curve: Tensor, insertion_fractions: Tensor) -> None:
-        """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
+        """Add insertion curves ``(N, K)`` and the fractions of shown pixels, ``(K,)`` or ``(N, K)``."""
         self.add(sufficiency(insertion_curve, insertion_fractions, self.k))
 
 
@@ -141,7 +141,7 @@ class Monotonicity(TargetMean):
     plot_upper_bound = 1.0
 
     def update(self, insertion_curve: Tensor) -> None:
-        """Add curves ``(N, K)``."""
+        """Add insertion curves ``(N, K)``."""
         self.add(monotonicity(insertion_curve))
 
 
@@ -153,7 +153,7 @@ class IROF(TargetMean):
     plot_upper_bound = 2.0
 
     def update(self, segment_deletion_curve: Tensor, segment_deletion_fractions: Tensor) -> None:
-        """Add curves ``(N, K)`` at fractions ``(K,)`` or ``(N, K)``."""
+        """Add curves over segments ``(N, K)`` and the fractions of filled segments, ``(K,)`` or ``(N, K)``."""
         self.add(irof(segment_deletion_curve, segment_deletion_fractions))
 
 

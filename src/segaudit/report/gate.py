@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any
 
 from segaudit.formatting import interval, number
+from segaudit.names import score_key
 from segaudit.selection.threshold import GRAMMAR, Threshold
 
 _RULE = re.compile(r"\s*(?:([\w.\- ]+)/)?(\w+)\s*([<>].*)")
@@ -97,7 +98,7 @@ class Rule:
         """
         rows = [r for r in part["scores"] if r["score"] == self.score and self.explainer in ("", r["explainer"])]
         value = rows[0]["mean"] if rows else None
-        name = f"{self.explainer}/{self.score}" if self.explainer else self.score
+        name = score_key(self.explainer, self.score)
         if value is None or not isfinite(value):
             return f"{name} could not be scored for any target, so it is not known whether {self.text!r} holds."
         if self.threshold.holds(value):

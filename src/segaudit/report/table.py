@@ -8,6 +8,7 @@ from torch import Tensor
 
 from segaudit.auditor import Auditor
 from segaudit.formatting import interval, number, p_value, with_arrow
+from segaudit.names import score_key
 
 _COUNTS = ("images", "targets", "lost")
 
@@ -35,7 +36,7 @@ def score_table(auditor: Auditor, values: Mapping[str, Tensor], title: str = "")
     for control in (False, True):
         for name, explainer in auditor.explainers.items():
             if explainer.control == control:
-                row = [_score(values[f"{name}/{column}"]) for column in columns]
+                row = [_score(values[score_key(name, column)]) for column in columns]
                 unscored = f"{int(values[f'{name}/unscored'])}"
                 table.add_row(f"{name} (control)" if control else name, *row, unscored)
         table.add_section()
@@ -54,9 +55,9 @@ def summary_line(auditor: Auditor, values: Mapping[str, Tensor], metrics: Mappin
     name = main_explainer(auditor)
     known = [f"{key} {_decimal(metrics[key])}" for key in ("val/loss", "val/iou") if key in metrics]
     scores = [
-        f"{score} {_decimal(values[f'{name}/{score}'])}"
+        f"{score} {_decimal(values[score_key(name, score)])}"
         for score in auditor.directions
-        if f"{name}/{score}" in values and score not in ("seconds", "forwards")
+        if score_key(name, score) in values and score not in ("seconds", "forwards")
     ]
     counts = f"{int(values['images'])} images, {int(values['targets'])} targets"
     return f"{' · '.join([*known, counts])} · {name}: {', '.join(scores)}"

@@ -75,7 +75,7 @@ class SmallNet(nn.Module):
             self.head.get_parameter("bias").sub_(logits.mean((0, *range(2, dims + 2))))
 
     def forward(self, x: Tensor) -> Any:
-        """Return logits in the form that was asked for."""
+        """Return logits as a tensor, ``{"out": logits}`` or an object with ``.logits``, as ``form`` says."""
         logits = self.head(self.features(x))
         if self.form == "dict":
             return {"out": logits, "aux": 0 * logits}

@@ -1,4 +1,7 @@
-"""Ranks a map's pixels or segments, in the order in which they are filled or shown."""
+"""Orders a map's pixels or segments for curves: which is filled or shown first, and which of several that tie.
+
+Scores of the map alone share the places of ties: see :mod:`segaudit.functional.tied_ranks`.
+"""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,7 @@
-"""Orders a map's pixels, without favour to any of those that tie."""
+"""Ranks a map's pixels for scores, so that pixels that tie share their places.
+
+Curves remove pixels one by one and need an order of ties as well: see :mod:`segaudit.forwards.removal_order`.
+"""
 
 import torch
 from torch import Tensor

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 OnError = Literal["warn", "raise"]
 
 
-class Tolerance:
+class ErrorPolicy:
     """Decides what an error does once training has begun.
 
     Args:
@@ -31,17 +31,17 @@ class Tolerance:
             raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}.")
         self.prefix, self.on_error = prefix, on_error
 
-    def forgives(self, trainer: Trainer) -> bool:
+    def continues(self, trainer: Trainer) -> bool:
         """Tell whether the run continues after an error."""
         return self.on_error == "warn" and trainer.state.fn == "fit"
 
     @contextmanager
-    def excuse(self, trainer: Trainer, what: str) -> Iterator[None]:
+    def warn_on_error(self, trainer: Trainer, what: str) -> Iterator[None]:
         """Turn an error inside into a warning, if the run continues after errors; ``what`` says what is lost."""
         try:
             yield
         except Exception as error:
-            if not self.forgives(trainer):
+            if not self.continues(trainer):
                 raise
             rank_zero_warn(f"{self.prefix}: {what}, and training goes on. {brief(error)}")
 
