@@ -1,4 +1,4 @@
-"""What one, two and three processes do; in a module of its own, so that a process can import it."""
+"""Runs the metrics and the auditor in one, two and three processes, from a module that a process can import."""
 
 import os
 import pickle

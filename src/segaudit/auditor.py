@@ -291,7 +291,7 @@ class Auditor:
 
     @property
     def directions(self) -> dict[str, bool | None]:
-        """Whether higher is better, by score."""
+        """Directions by score: True where higher is better, None where neither is."""
         return dict(self._directions)
 
     @property

@@ -1,4 +1,4 @@
-"""What the program answers before anything heavy is imported."""
+"""The program answers help, versions and wrong verbs before anything heavy is imported."""
 
 import subprocess
 import sys

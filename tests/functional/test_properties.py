@@ -1,4 +1,4 @@
-"""What must hold for every score whatever the evidence: random inputs, the same for all, see tests/_random_evidence.py."""
+"""Properties of every score under random evidence, the same for all; see tests/_random_evidence.py."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What each of several processes does: it audits, and writes what it found to a folder."""
+"""Audits in each of several processes, and writes the results to a folder."""
 
 import hashlib
 import json

@@ -61,7 +61,7 @@ class Ask:
 
     @property
     def cost(self) -> Cost:
-        """What the map cost."""
+        """Cost of the map."""
         return self._of_explainer()[2]
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:

@@ -50,7 +50,7 @@ class Evidence:
 
     @property
     def per_explainer(self) -> bool:
-        """Whether it depends on the explainer."""
+        """True for evidence that depends on the explainer."""
         return bool(self.asks)
 
     def __reduce__(self) -> tuple[Callable[[str], "Evidence"], tuple[str]]:
@@ -59,7 +59,7 @@ class Evidence:
 
     @property
     def path(self) -> str:
-        """Where its function is defined."""
+        """Import path of its function."""
         return f"{self.function.__module__}.{self.function.__qualname__}"
 
 

@@ -161,7 +161,7 @@ class Probe:
 
     @property
     def fill_index(self) -> Tensor:
-        """Which fill each target gets, ``(N,)``: the one that leaves the least of its confidence; the first of equals."""
+        """Index of each target's fill, ``(N,)``: the fill that leaves the least of its confidence, the first of equals."""
         if self._fill_index is not None:
             return self._fill_index
         if self._origin is not None:
