@@ -1,8 +1,12 @@
 """AuditAlarm: warns when accuracy rises while explanations get worse."""
 
+import json
 from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
@@ -11,16 +15,20 @@ from lightning.pytorch.utilities import rank_zero_warn
 from segaudit.callbacks.audit import AttributionAudit
 from segaudit.callbacks.lightning_internals import state_key
 from segaudit.callbacks.logged_values import audits, logged_values
+from segaudit.records.files import atomic_write
 from segaudit.selection.candidate import higher_is_better
-from segaudit.statistics import compare
+from segaudit.statistics import DriftAlarm, TargetSeries
 
 
 class AuditAlarm(Callback):
-    """Warns when the accuracy rises while a score of the audit gets worse, or when maps hardly depend on the weights.
+    """Warns when a score of the audit gets worse while the accuracy does not fall, or when maps hardly depend on the weights.
 
-    Each audit is compared with the best one so far by the score. The alarm goes off if the accuracy is higher than it was
-    then, the score is worse by at least ``min_change``, and the interval of the paired difference over images is on the
-    worse side of 0. It warns once, and again only after the change has gone. A WandbLogger gets an alert.
+    The mean of each score over the panel's targets is watched by a cumulative sum (:class:`segaudit.statistics.DriftAlarm`).
+    The alarm goes off if the sum passes its threshold, the score has become worse by at least ``min_change``, and the
+    accuracy is not below that of the audits it is compared with. It needs five audits before. In a training where nothing
+    changes but noise, all watched scores together raise it in at most 5 % of 50 audits (docs/decisions.md). It warns once,
+    and again only after the change has gone. A WandbLogger gets an alert. ``alarm.json`` in the audit's folder has its
+    state.
 
     If ``randomisation_full`` is among the audit's metrics, the alarm also goes off if the maps correlate with those of an
     untrained model by more than ``randomisation_limit``.
@@ -29,14 +37,14 @@ class AuditAlarm(Callback):
         explainer: name of the explainer to watch.
         scores: names of the scores to watch; their directions must be known.
         accuracy: key of the accuracy in the log; higher is better.
-        min_change: smallest change that matters, in the score's unit.
-        level: level of the interval. There are many audits, so that 0.95 would go off by chance.
+        min_change: smallest change that matters, in the score's unit. Raise it where scores wander without a cause.
+        level: gone. ``min_change`` and the false-alarm rate above take its place.
         randomisation_limit: largest accepted rank correlation with the maps of an untrained model, in [-1, 1].
         stop: ends the training too.
         prefix: prefix of the audit to watch.
 
     Raises:
-        ValueError: if a number is out of its range, or the direction of a score is not known.
+        ValueError: if a number is out of its range, the direction of a score is not known, or ``level`` is given.
 
     """
 
@@ -46,24 +54,30 @@ class AuditAlarm(Callback):
         scores: Sequence[str] = ("off_target_leakage", "stability"),
         accuracy: str = "val/iou",
         min_change: float = 0.05,
-        level: float = 0.99,
+        level: float | None = None,
         randomisation_limit: float = 0.9,
         stop: bool = False,
         prefix: str = "audit",
     ) -> None:
-        if not 0 < level < 1 or min_change < 0:
-            raise ValueError(f"level must be in (0, 1) and min_change at least 0, got {level} and {min_change}.")
+        if level is not None:
+            raise ValueError(
+                "AuditAlarm has no level any more: leave it out, and use min_change, the smallest change that matters "
+                "(docs/upgrading.md)."
+            )
+        if min_change < 0:
+            raise ValueError(f"min_change must be at least 0, got {min_change}.")
         self.explainer = explainer
         self.scores = {score: higher_is_better(score) for score in scores}
         self.accuracy = accuracy
         self.min_change = min_change
-        self.level = level
         self.randomisation_limit = randomisation_limit
         self.stop = stop
         self.prefix = prefix
         #: The current alarms: a sentence by score.
         self.raised: dict[str, str] = {}
-        self._best: dict[str, dict[str, Any]] = {}
+        self._series = TargetSeries()
+        self._accuracies: list[float] = []
+        self._panel = ""
         self._seen: int | None = None
 
     @property
@@ -95,8 +109,9 @@ class AuditAlarm(Callback):
         if audit is None or audit.audited_at != trainer.global_step or self._seen == trainer.global_step:
             return
         self._seen = trainer.global_step
-        accuracy = logged_values(trainer, [self.accuracy], "AuditAlarm")[self.accuracy]
-        wrong = {score: text for score in self.scores if (text := self._worse(score, audit.records, accuracy, trainer))}
+        self._add(audit, logged_values(trainer, [self.accuracy], "AuditAlarm")[self.accuracy], trainer.current_epoch)
+        states = {score: self._watch(score) for score in self.scores}
+        wrong = {score: text for score, (text, _) in states.items() if text}
         similar = audit.values.get(f"{self.explainer}/randomisation_full")
         if similar is not None and float(similar) > self.randomisation_limit:
             wrong["randomisation_full"] = (
@@ -107,36 +122,72 @@ class AuditAlarm(Callback):
             if score not in self.raised:
                 self._warn(trainer, text)
         self.raised = wrong
+        if trainer.is_global_zero and audit.folder is not None:
+            self._write(audit.folder, {score: state for score, (_, state) in states.items()})
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best audits so far and the current alarms."""
-        return {"best": self._best, "raised": self.raised}
+        """Return the audits so far and the current alarms."""
+        return {
+            "series": self._series.state_dict(),
+            "accuracies": self._accuracies,
+            "panel": self._panel,
+            "raised": self.raised,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best audits and the current alarms."""
-        self._best, self.raised = state_dict["best"], state_dict["raised"]
+        """Restore the audits so far and the current alarms; those of an older version are left out."""
+        if "series" not in state_dict:
+            return
+        self._series.load_state_dict(state_dict["series"])
+        self._accuracies, self._panel = list(state_dict["accuracies"]), state_dict["panel"]
+        self.raised = dict(state_dict["raised"])
 
-    def _worse(self, score: str, records: Sequence[dict[str, Any]], accuracy: float, trainer: Trainer) -> str:
-        """Return a warning if the score is worse than in the best audit and the accuracy higher; remember the best."""
-        keys = ("sample_id", "class_index", "explainer", score)
-        rows = [{key: row[key] for key in keys} for row in records if row["explainer"] == self.explainer]
-        known = [row[score] for row in rows if row[score] == row[score]]
-        if not known:
-            return ""
-        mean, sign = sum(known) / len(known), 1 if self.scores[score] else -1
-        best = self._best.get(score)
-        if best is None or sign * (mean - best["mean"]) > 0:
-            self._best[score] = {"epoch": trainer.current_epoch, "accuracy": accuracy, "mean": mean, "records": rows}
-            return ""
-        change = compare(rows, best["records"], level=self.level)[self.explainer, score]
-        worse, nearest = -sign * change.mean, -sign * (change.low if sign < 0 else change.high)
-        if not (accuracy > best["accuracy"] and worse >= self.min_change and nearest > 0):
-            return ""
+    def _add(self, audit: AttributionAudit, accuracy: float, epoch: int) -> None:
+        """Add an audit; audits of another panel are forgotten."""
+        panel = audit.panel.settings if audit.panel is not None else ""
+        if panel != self._panel:
+            self._series, self._accuracies, self._panel = TargetSeries(), [], panel
+        rows = [row for row in audit.records if row["explainer"] == self.explainer]
+        self._series.add(epoch, rows, list(self.scores))
+        self._accuracies = [*self._accuracies[: len(self._series) - 1], accuracy]
+
+    def _watch(self, score: str) -> tuple[str, dict[str, Any]]:
+        """Return a warning if the score has become worse, else an empty text; and the alarm's state."""
+        # All means are computed anew, on the targets that count now: a class that joins must not look like a change.
+        sign = -1 if self.scores[score] else 1
+        means, _ = self._series.means(f"{self.explainer}/{score}")
+        watch = DriftAlarm(self.min_change, scores=len(self.scores))
+        known: list[float] = []
+        raised = False
+        for mean, accuracy in zip(means.tolist(), self._accuracies, strict=True):
+            if isfinite(mean):
+                raised = watch.update(sign * mean)
+                before = float(np.mean(known[watch.since :])) if known else accuracy
+                raised = raised and accuracy >= before
+                known.append(accuracy)
+            else:
+                raised = False
+        state = {
+            "audits": watch.count,
+            "mean": means[-1] if len(means) and isfinite(means[-1]) else None,
+            "reference": sign * watch.reference if isfinite(watch.reference) else None,
+            "sum": watch.cusum,
+            "threshold": watch.threshold,
+            "raised": raised,
+        }
+        if not raised:
+            return "", state
         return (
-            f"{self.accuracy} has risen from {best['accuracy']:.3f} (epoch {best['epoch']}) to {accuracy:.3f} (epoch "
-            f"{trainer.current_epoch}), but {self.explainer}/{score} has gone from {best['mean']:.3f} to {mean:.3f}: "
-            f"{change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}] over {change.images} images"
-        )
+            f"{self.explainer}/{score} has gone from {sign * watch.reference:.3f} to {means[-1]:.3f} over the same "
+            f"{self._series.scored(f'{self.explainer}/{score}')} targets, while {self.accuracy} has not fallen "
+            f"({before:.3f} before, {accuracy:.3f} now)"
+        ), state
+
+    def _write(self, folder: Path, states: dict[str, dict[str, Any]]) -> None:
+        """Write ``alarm.json``, for the report."""
+        found = {"explainer": self.explainer, "accuracy": self.accuracy, "scores": states, "raised": self.raised}
+        with atomic_write(folder / "alarm.json") as draft:
+            draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
     def _warn(self, trainer: Trainer, text: str) -> None:
         rank_zero_warn(f"AuditAlarm: {text}.{' Training stops here.' if self.stop else ''}")

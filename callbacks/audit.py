@@ -14,15 +14,17 @@ from torchmetrics import Metric
 
 from segaudit.attribution import Explainer
 from segaudit.attribution.context import isolate_rng
-from segaudit.auditor import Auditor
+from segaudit.auditor import PROTOCOL, AuditedBatch, Auditor
 from segaudit.callbacks.audit_loop import AuditLoop, AuditResult
 from segaudit.callbacks.checks import check_monitors, check_strategy
 from segaudit.callbacks.dashboard import ACCURACY, Epoch, View, define_directions, log_audit, log_epochs
-from segaudit.callbacks.epoch_files import write_epoch
+from segaudit.callbacks.epoch_files import write_epoch, write_panel
 from segaudit.callbacks.images import AuditImages, class_names, first_loader
 from segaudit.callbacks.lightning_internals import state_key
 from segaudit.callbacks.on_error import ErrorPolicy, OnError
+from segaudit.callbacks.panel import PanelDrawer, warn_if_random
 from segaudit.forwards.batch import Sample, unpack
+from segaudit.forwards.panel import Panel
 from segaudit.forwards.target import TargetSelector
 from segaudit.intervention import Intervention, Perturbation
 from segaudit.names import score_key
@@ -30,10 +32,19 @@ from segaudit.records.summary import class_name
 from segaudit.report import AuditFolder, draw_panels, score_table
 from segaudit.report.table import summary_line
 from segaudit.report.terminal import say
+from segaudit.statistics import TargetSeries
 
 
 class AttributionAudit(Callback):
-    """Audits explanations on a fixed subset of the validation images, and logs the scores beside IoU.
+    """Audits explanations of fixed targets of the validation images, and logs the scores beside IoU.
+
+    In ``fit`` the targets are drawn once, from the validation masks: the panel. It has fixed images, classes and regions,
+    of each class about as many, so that epochs can be compared. A class counts from the first audit at which the model has
+    learnt it (docs/decisions.md). Without masks, the panel is made of the model's predictions at the first audit at which
+    it tells classes apart; earlier epochs log NaN. In ``validate`` and ``test`` the model's predictions are explained.
+
+    Means are adjusted for targets without a score (:func:`segaudit.statistics.panel_means`). An epoch that has scored less
+    than 80 % of the targets of learnt classes logs NaN for that score and takes no part in decisions.
 
     Scores are logged as ``audit/<explainer>/<score>``, so that ModelCheckpoint and EarlyStopping can monitor them. In the
     run folder, ``audit/`` gets the records of every target (Parquet) and a picture. The audit runs in ``fit``, ``validate``
@@ -44,12 +55,13 @@ class AttributionAudit(Callback):
         explainers: explainers by name, or a list of explainers or of their short names. Defaults to those of
             :class:`segaudit.Auditor`.
         metrics: metrics or their short names. Defaults to those of :class:`segaudit.Auditor`.
-        selector: chooses the targets of an image.
+        selector: chooses the targets of an image. In ``fit`` its classes, ``min_area`` and ``max_per_image`` say what the
+            panel may have.
         intervention: sets how pixels are removed.
         perturbations: changes of the input for stability. Defaults to noise and brightness.
         every_n_epochs: audits the epochs n, 2n, ... and the last one. A ModelCheckpoint that monitors a score needs the
             same number or a multiple of it; EarlyStopping needs a Trainer that validates only then.
-        max_images: number of audited images; they are always the same, drawn once with ``seed``.
+        max_images: largest number of audited images; they are always the same, drawn once with ``seed``.
         batch_size: number of images that are explained at once. Defaults to a training batch in ``fit``, and to 8
             elsewhere. Passes are then no larger, unless ``max_batch`` is set; docs/speed.md lists the memory it takes.
         time_budget: share of the epoch's training time that an audit may take in ``fit``; at least one batch is audited.
@@ -68,6 +80,9 @@ class AttributionAudit(Callback):
         lost: a sentence for each image that the last audit lost.
         audited_at: optimizer steps taken before the last audit of ``fit``.
         epochs: values that each audit of ``fit`` logged, and the accuracy of its epoch.
+        panel: targets of the audits of ``fit``; None before they are drawn.
+        series: scores of the panel's targets at each audit of ``fit``.
+        folder: folder of the last audit's records and pictures; None before there is one.
         offline: writes the folder of an offline audit; None in training, where an audit is small.
 
     Raises:
@@ -112,11 +127,14 @@ class AttributionAudit(Callback):
         self.lost: list[str] = []
         self.audited_at: int | None = None
         self.epochs: list[Epoch] = []
+        self.panel: Panel | None = None
+        self.series = TargetSeries()
+        self.folder: Path | None = None
         self.offline: AuditFolder | None = None
         self._policy = ErrorPolicy(prefix, on_error)
         self._loop = AuditLoop(self.auditor, self.unpack, self._policy, panels)
+        self._drawer = PanelDrawer(self.auditor.selector, max_images, seed)
         self._title = ""
-        self._folder: Path | None = None
         self._fresh = False
         self._epoch_started = time.perf_counter()
 
@@ -128,13 +146,13 @@ class AttributionAudit(Callback):
     @property
     def keys(self) -> list[str]:
         """Keys in the log, without the prefix."""
-        return [*self._loop.keys, "seconds"]
+        return [*self._loop.keys, "not_learnt", "seconds"]
 
     @property
     def directions(self) -> dict[str, bool | None]:
         """Directions by the key in the log: whether higher is better, None where neither is."""
         own = {key: self.auditor.directions.get(key.rpartition("/")[2]) for key in self.keys}
-        own |= {"images": None, "targets": None, "lost": False, "seconds": None}
+        own |= {"images": None, "targets": None, "lost": False, "not_learnt": False, "seconds": None}
         return ACCURACY | {score_key("", key, self.prefix): better for key, better in own.items()}
 
     @property
@@ -181,12 +199,27 @@ class AttributionAudit(Callback):
         with isolate_rng():
             images = AuditImages(trainer, pl_module, trainer.val_dataloaders) if trainer.enable_validation else None
             if images is not None and len(images):
-                self._loop.try_one(trainer, images, self.seed)
+                audited = self._loop.try_one(trainer, images, self.seed)
+                self._draw(trainer, images, audited)
             else:
                 rank_zero_warn(
                     f"{self.prefix}: nothing will be audited, for there is no validation: fit needs a validation loader "
                     "with images, the module a validation_step, and limit_val_batches must not be 0."
                 )
+
+    def _draw(self, trainer: Trainer, images: AuditImages, audited: AuditedBatch) -> None:
+        """Draw the panel from the masks, unless a resumed run has one that was drawn with the same settings."""
+        settings = self._drawer.settings(images)
+        if self.panel is not None and self.panel.settings != settings:
+            rank_zero_warn(
+                f"{self.prefix}: the configuration asks for another panel ({settings}) than the checkpoint has "
+                f"({self.panel.settings}): a new series starts, and so do alarm and selection."
+            )
+            self.panel, self.series = None, TargetSeries()
+        if self.panel is None:
+            self.panel = self._drawer.from_masks(trainer, images, self.unpack, audited.classes, audited.channels)
+        if self.panel is not None:
+            warn_if_random(images, self.unpack, self.panel, self.prefix)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock of the time budget."""
@@ -207,7 +240,10 @@ class AttributionAudit(Callback):
         if self._fresh and trainer.state.fn == "fit":
             with self._policy.warn_on_error(trainer, "the charts of the audit could not be logged"):
                 self._log_epoch(trainer)
-            self._say(trainer, f"{self._title} · {summary_line(self.auditor, self.values, trainer.callback_metrics)}")
+            waiting = self._waiting(pl_module, trainer)
+            self._say(
+                trainer, f"{self._title} · {summary_line(self.auditor, self.values, trainer.callback_metrics)}{waiting}"
+            )
         elif self._fresh:
             self._print_table(trainer)
         self._fresh = False
@@ -220,16 +256,25 @@ class AttributionAudit(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table of the last audit, and the folder of the other results."""
         self._print_table(trainer)
-        if self.values and self._folder is not None:
-            self._say(trainer, f"pictures and records: {self._folder}")
+        if self.values and self.folder is not None:
+            self._say(trainer, f"pictures and records: {self.folder}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the epochs so far, in plain types."""
-        return {"epochs": self.epochs}
+        """Return the epochs so far and the panel with its series, in plain types and tensors."""
+        panel = None if self.panel is None else self.panel.state_dict()
+        return {"protocol": PROTOCOL, "epochs": self.epochs, "panel": panel, "series": self.series.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the epochs."""
+        """Restore the epochs and the panel; the epochs of another protocol cannot be compared and are left out."""
+        if state_dict.get("protocol") != PROTOCOL:
+            rank_zero_warn(
+                f"{self.prefix}: the checkpoint's audits follow older rules (docs/upgrading.md), with which new figures "
+                "cannot be compared: a new series starts, and so do alarm and selection."
+            )
+            return
         self.epochs = list(state_dict["epochs"])
+        self.panel = None if state_dict["panel"] is None else Panel.from_state_dict(state_dict["panel"])
+        self.series.load_state_dict(state_dict["series"])
 
     def _due(self, trainer: Trainer) -> bool:
         epoch = trainer.current_epoch + 1
@@ -245,8 +290,11 @@ class AttributionAudit(Callback):
             images = AuditImages(trainer, pl_module, loaders)
             most = self.max_images if self.offline is None else self.offline.max_images
             on_batch = None if self.offline is None else self.offline.add
-            order = images.order(most, self.seed)
-            found = self._loop.run(trainer, images, order, self._block(trainer), deadline, on_batch)
+            panel = self.panel if trainer.state.fn == "fit" else None
+            order = images.order(most, self.seed) if panel is None else panel.order
+            found = self._loop.run(trainer, images, order, self._block(trainer), deadline, on_batch, panel)
+            if trainer.state.fn == "fit":
+                self._follow(trainer, images, found)
             self.values, self.records, self.lost = found.values, found.records, found.lost
             if self.offline is not None:
                 self.offline.gather()
@@ -263,9 +311,27 @@ class AttributionAudit(Callback):
                 with self._policy.warn_on_error(trainer, "records and pictures of the audit could not be written"):
                     self._write(trainer, pl_module, folder, found)
         device = pl_module.device
-        logged = {score_key("", name, self.prefix): value.to(device) for name, value in self.values.items()}
+        shown = {name: value for name, value in self.values.items() if not name.endswith("/targets")}
+        logged = {score_key("", name, self.prefix): value.to(device) for name, value in shown.items()}
         logged[score_key("", "seconds", self.prefix)] = torch.tensor(time.perf_counter() - started, device=device)
         pl_module.log_dict(logged, sync_dist=True)
+
+    def _follow(self, trainer: Trainer, images: AuditImages, found: AuditResult) -> None:
+        """Add the audit to the series, and replace its scores by those that can be compared with other epochs'."""
+        if self.panel is None:
+            self.panel = self._drawer.from_predictions(images, found.targets, int(found.values["images"]))
+        keys = [key for key in found.values if f"{key}/targets" in found.values]
+        if self.panel is None:
+            found.values |= dict.fromkeys(keys, torch.tensor(torch.nan))
+            return
+        self.series.add(trainer.current_epoch, found.records)
+        first = next(iter(self.auditor.explainers))
+        for key in keys:
+            name = key if "/" in key else score_key(first, key)
+            found.values[key] = torch.tensor(self.series.means(name)[0][-1], dtype=torch.float32)
+            found.values[f"{key}/targets"] = torch.tensor(float(self.series.scored(name)))
+        found.not_learnt = self.series.not_learnt
+        found.values["not_learnt"] = torch.tensor(float(len(found.not_learnt)))
 
     def _block(self, trainer: Trainer) -> int:
         """Return the number of images to explain at once; in training, passes are then no larger."""
@@ -289,8 +355,10 @@ class AttributionAudit(Callback):
         rows = [when | {"class": class_name(names, row["class_index"])} | row for row in found.records]
         picture = draw_panels(found.panels, names) if found.panels else None
         if folder is not None:
-            self._folder = Path(folder) / self.prefix
-            write_epoch(trainer, self._folder, rows, picture)
+            self.folder = Path(folder) / self.prefix
+            write_epoch(trainer, self.folder, rows, picture)
+            if self.panel is not None and trainer.state.fn == "fit":
+                write_panel(self.folder, self.panel, names)
         explainers, scores = list(self.auditor.explainers), list(self.auditor.directions)
         view = View(
             self.prefix, trainer.global_step, names, explainers, scores, found.values, found.records,
@@ -308,6 +376,14 @@ class AttributionAudit(Callback):
                 log_epochs(
                     trainer.loggers, self.prefix, trainer.global_step, self.epochs, list(self.auditor.explainers), known
                 )
+
+    def _waiting(self, pl_module: LightningModule, trainer: Trainer) -> str:
+        """Say which classes do not count yet, as the end of a line."""
+        if self.panel is None:
+            return " · not compared yet: the model calls nearly all of most images one class"
+        names = class_names(pl_module, getattr(trainer, "datamodule", None))
+        waiting = [class_name(names, one) for one in self.series.not_learnt]
+        return f" · not learnt yet: {', '.join(waiting)}" if waiting else ""
 
     def _print_table(self, trainer: Trainer) -> None:
         if self.values:

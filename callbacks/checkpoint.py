@@ -1,9 +1,9 @@
 """AuditCheckpoint: saves the checkpoints that a rule over accuracy and explanation chooses."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_warn
 
+from segaudit.auditor import PROTOCOL
 from segaudit.callbacks.lightning_internals import CheckpointFiles, state_key, wandb_wants_checkpoints
 from segaudit.callbacks.logged_values import audits, logged_values
 from segaudit.callbacks.loggers import log_checkpoint
 from segaudit.report.terminal import say
-from segaudit.selection import Candidate, SelectionRule, Tolerant, chosen, verdict, write_selection
+from segaudit.selection import Candidate, Ranked, SelectionRule, Tolerant, chosen, verdict, write_selection
+from segaudit.selection.panel import revise
 
 
 class AuditCheckpoint(CheckpointFiles):
@@ -35,7 +38,9 @@ class AuditCheckpoint(CheckpointFiles):
 
     Args:
         rule: ranks the candidates. Defaults to :class:`segaudit.selection.Tolerant`.
-        save_top_k: number of checkpoints to save, -1 for all. A candidate that may still win later is saved too.
+        save_top_k: number of checkpoints to save, -1 for all. A candidate that may still win later is saved too. Scores
+            of an audit are compared on the targets that all candidates share, so an earlier candidate may come to lead:
+            of those, three more at most are saved.
         save_last: saves ``last.ckpt`` at every validation, from which a killed run resumes.
         save_weights_only: leaves out the optimizer's state.
         dirpath: folder of the checkpoints. Defaults to ``checkpoints/`` in the run folder.
@@ -165,11 +170,12 @@ class AuditCheckpoint(CheckpointFiles):
         )  # all ranks must decide alike
         path = self.format_checkpoint_name(logged)
         if values:
-            self.candidates.append(
-                Candidate(f"epoch {trainer.current_epoch}", values, path, trainer.current_epoch, trainer.global_step)
-            )
+            one = Candidate(f"epoch {trainer.current_epoch}", values, path, trainer.current_epoch, trainer.global_step)
+            self.candidates.append(trainer.strategy.broadcast(replace(one, **self._audited(trainer))))
+        self._restart(trainer)
+        revise(self.candidates)
         ranked = self.rule.rank(self.candidates)
-        staying = self.candidates if self.save_top_k == -1 else self.rule.contenders(self.candidates, self.save_top_k)
+        staying = self._staying(ranked)
         dropped = [one for one in self.candidates if one.path and not any(one is other for other in staying)]
         old = [one.path for one in dropped]
         for one in dropped:
@@ -184,6 +190,49 @@ class AuditCheckpoint(CheckpointFiles):
         # Files are removed last: after a kill at any point, all files that last.ckpt names are there.
         for file in old:
             self.remove(trainer, file, path)
+
+    def _audited(self, trainer: Trainer) -> dict[str, Any]:
+        """Return what a candidate has of the audits whose scores the rule uses: scores by target, IoU by image, the panel."""
+        known = {prefix: audit for prefix, audit in audits(trainer).items() if audit.panel is not None}
+        used = {key.partition("/")[0] for key in self.rule.keys} & set(known) or set(list(known)[:1])
+        scores: dict[str, Mapping[str, float]] = {}
+        ious: dict[str, float] = {}
+        for prefix in sorted(used):
+            audit = known[prefix]
+            first = next(iter(audit.auditor.explainers))
+            for key in (key for key in self.rule.keys if key.startswith(f"{prefix}/")):
+                name = key.removeprefix(f"{prefix}/")
+                name = name if "/" in name else f"{first}/{name}"
+                if name in audit.series.keys:
+                    scores[key] = audit.series.of_audit(name, trainer.current_epoch)
+            ious |= {row["sample_id"]: row["image_iou"] for row in audit.records if "image_iou" in row}
+        panel = "; ".join(known[prefix].panel.settings for prefix in sorted(used))  # type: ignore[union-attr]
+        return {"scores": scores, "image_iou": ious, "panel": panel, "protocol": PROTOCOL}
+
+    def _restart(self, trainer: Trainer) -> None:
+        """Forget candidates of another panel or protocol, which cannot be compared with the newest."""
+        if not self.candidates:
+            return
+        newest = self.candidates[-1]
+        old = [one for one in self.candidates if (one.panel, one.protocol) != (newest.panel, newest.protocol)]
+        if old:
+            rank_zero_warn(
+                f"AuditCheckpoint: the selection starts again at {newest.name}; {len(old)} earlier "
+                f"{'candidate was' if len(old) == 1 else 'candidates were'} audited on other targets. Their files stay."
+            )
+            self.candidates = [one for one in self.candidates if not any(one is other for other in old)]
+
+    def _staying(self, ranked: Sequence[Ranked]) -> list[Candidate]:
+        """Return the candidates whose files stay."""
+        if self.save_top_k == -1:
+            return self.candidates
+        contenders = self.rule.contenders(self.candidates, self.save_top_k)
+        if not any(key in one.scores for one in self.candidates for key in self.rule.keys):
+            return contenders
+        in_order = [one.candidate for one in ranked if one.scored]
+        first = [one for one in in_order if any(one is other for other in contenders)]
+        others = [one for one in in_order if not any(one is other for other in first)]
+        return [*first, *others][: self.save_top_k + 3]
 
     def _log_to(self, logger: Logger, path: str) -> None:
         """Log the file with its scores, on a logger that wants every file."""

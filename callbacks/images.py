@@ -1,8 +1,10 @@
 """Reads the images of an audit as the model sees them."""
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -44,11 +46,19 @@ class AuditImages:
         return torch.randperm(len(self), generator=generator)[:most].tolist()
 
     def batch(self, indices: Sequence[int]) -> Any:
-        """Return some of the images as one batch, on the device."""
-        batch = self.collate([self.dataset[index] for index in indices])  # type: ignore[index]
+        """Return some of the images as one batch, on the device; call it where random states are isolated."""
+        batch = self.collate([self._read(index) for index in indices])
         batch = self.trainer.precision_plugin.convert_input(batch)
         batch = before_transfer(self.pl_module, batch)
         return self.trainer.strategy.batch_to_device(batch, self.pl_module.device, 0)
+
+
+    def _read(self, index: int) -> Any:
+        """Read an image; transforms that draw from the global generators give the same at every audit."""
+        torch.default_generator.manual_seed(index)
+        random.seed(index)
+        np.random.seed(index)  # noqa: NPY002 -- transforms use the global state
+        return self.dataset[index]  # type: ignore[index]
 
 
 def class_names(module: LightningModule, datamodule: LightningDataModule | None) -> list[str]:

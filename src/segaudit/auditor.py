@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, TypeVar
 
 import torch
@@ -24,6 +25,9 @@ from segaudit.names import built_in, resolve_named, score_key
 from segaudit.statistics import Estimate, summary
 
 T = TypeVar("T")
+
+#: Version of the rules by which targets are chosen and scored. Figures of different versions are never ranked together.
+PROTOCOL = 2
 
 DEFAULT_EXPLAINERS = (
     "saliency",
@@ -62,6 +66,9 @@ class AuditedBatch:
         scores: value ``(N,)`` by explainer and score; under the key ``""`` what does not depend on an explainer.
         reasons: by explainer, why a score of each target is missing; empty where none is.
         classes: how many there are.
+        channels: number of channels of the logits, 1 for a binary model.
+        confidence: S(x) of each target, ``(N,)`` in [0, 1].
+        predicted_area: share of its image that the model calls the target's class, ``(N,)`` in [0, 1].
         evidence: what the scores were computed from, by explainer and name; under ``""`` what all explainers share.
 
     """
@@ -75,12 +82,16 @@ class AuditedBatch:
     scores: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     reasons: dict[str, list[str]] = field(default_factory=dict)
     classes: int = 0
+    channels: int = 0
+    confidence: Tensor = field(default_factory=lambda: torch.zeros(0))
+    predicted_area: Tensor = field(default_factory=lambda: torch.zeros(0))
     evidence: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one row per (target, explainer): ids, class, area, every score, the reason where there is none."""
+        """Return one row per (target, explainer): ids, class, areas, confidence, scores, the reason where one is missing."""
         targets = self.targets
-        places = list(zip(targets.image_index.tolist(), targets.class_index.tolist(), targets.area.tolist(), strict=True))
+        columns = (targets.image_index, targets.class_index, targets.area, self.predicted_area, self.confidence)
+        places = list(zip(*(column.tolist() for column in columns), strict=True))
         shared = {name: values.tolist() for name, values in self.scores.get("", {}).items()}
         rows = []
         for explainer in self.attributions:
@@ -90,11 +101,14 @@ class AuditedBatch:
                     "sample_id": self.sample_ids[image],
                     "class_index": class_index,
                     "area": area,
+                    "predicted_area": predicted_area,
+                    "confidence": confidence,
                     "explainer": explainer,
                     **{name: values[n] for name, values in scores.items()},
                     "reason": self.reasons[explainer][n],
+                    "protocol": PROTOCOL,
                 }
-                for n, (image, class_index, area) in enumerate(places)
+                for n, (image, class_index, area, predicted_area, confidence) in enumerate(places)
             ]
         return rows
 
@@ -178,6 +192,7 @@ class Auditor:
         masks: Tensor | None = None,
         sample_ids: Sequence[Any] | None = None,
         cues: Tensor | None = None,
+        targets: Targets | None = None,
     ) -> AuditedBatch:
         """Audit one batch. The model is left as it was: modes, gradients, hooks, buffers, random states.
 
@@ -188,6 +203,7 @@ class Auditor:
             sample_ids: a name for each image. Defaults to numbers in the order of arrival. Targets with one name count
                 as one image in statistics.
             cues: planted cues ``(B, *S)``: the class index that a cue argues for, 0 where there is none.
+            targets: targets to explain, such as those of a panel. Defaults to those that the selector chooses.
 
         Raises:
             ValueError: if something that a metric or the selector needs is missing or has the wrong shape.
@@ -205,10 +221,15 @@ class Auditor:
             masks = None if masks is None else masks.as_subclass(Tensor)
             logits = forward(model, images, self.batching)
             keep_hooks()
-            targets = self.selector(logits, masks)
+            targets = self.selector(logits, masks) if targets is None else _fitting(targets.to(logits.device), logits)
             probe = Probe(model, images, targets, self.intervention, logits, cues, batching=self.batching)
             classes = class_logits(logits).shape[1]
-            batch = AuditedBatch(ids, images, predict(logits), masks, targets, classes=classes)
+            batch = AuditedBatch(
+                ids, images, predict(logits), masks, targets, classes=classes, channels=logits.shape[1]
+            )
+            if len(targets):
+                batch.confidence = probe.confidence.cpu()
+                batch.predicted_area = _predicted_area(batch.prediction, targets).cpu()
             asks = self._collect(Ask(probe, self.perturbations), batch) if len(targets) else {}
         with self._all_or_nothing():
             for name in asks:
@@ -255,7 +276,8 @@ class Auditor:
     def counts(self) -> dict[str, Tensor]:
         """Count what was audited, over all updates and ranks; every rank must call it.
 
-        ``images``, ``targets``, and by ``<explainer>/unscored`` the targets for which some score is missing.
+        ``images``, ``targets``, by ``<explainer>/unscored`` the targets for which some score is missing, and by
+        ``<explainer>/<score>/targets`` those that the score's mean is over.
         """
         records = self.records()
         first = next(iter(self.explainers))
@@ -266,6 +288,11 @@ class Auditor:
         for explainer in self.explainers:
             missing = sum(row["explainer"] == explainer and bool(row["reason"]) for row in records)
             counts[score_key(explainer, "unscored")] = torch.tensor(float(missing))
+        for name, metrics in self._metrics.items():
+            rows = [row for row in records if row["explainer"] == (name or first)]
+            for key in metrics:
+                if scored := [row[key] for row in rows if key in row]:
+                    counts[f"{score_key(name, key)}/targets"] = torch.tensor(float(sum(map(isfinite, scored))))
         return counts
 
     def records(self) -> list[dict[str, Any]]:
@@ -346,6 +373,24 @@ class Auditor:
             if isinstance(metric, TargetMean):
                 values[key] = metric.values[-1].cpu()
         return values
+
+
+def _fitting(targets: Targets, logits: Tensor) -> Targets:
+    """Return the targets; raise if their regions or classes are not those of the logits."""
+    if len(targets) and targets.region.shape[1:] != logits.shape[2:]:
+        raise ValueError(
+            f"the targets' regions have the size {tuple(targets.region.shape[1:])}, but the logits {tuple(logits.shape[2:])}."
+        )
+    classes = max(2, logits.shape[1])
+    if wrong := sorted({one for one in targets.class_index.tolist() if not 0 <= one < classes}):
+        raise ValueError(f"classes {wrong} of the targets do not exist: the model has the classes 0 to {classes - 1}.")
+    return targets
+
+
+def _predicted_area(prediction: Tensor, targets: Targets) -> Tensor:
+    """Return the share of its image that the model calls the target's class, ``(N,)``."""
+    flat = prediction.flatten(1)
+    return (flat[targets.image_index] == targets.class_index[:, None]).float().mean(dim=1)
 
 
 def gather(value: T) -> list[T]:

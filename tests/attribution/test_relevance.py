@@ -13,7 +13,7 @@ from segaudit.forwards.target import Targets, TargetSelector
 
 pytest.importorskip("zennit", reason="zennit is not installed: pip install 'segaudit[lrp]'")
 
-from segaudit.attribution.relevance import LRP
+from segaudit.attribution.relevance import LRP, _check
 
 
 def matrix(layer: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Tensor:
@@ -201,6 +201,14 @@ def test_what_the_rules_do_not_cover_is_refused() -> None:
     assert "no rule for '1' (BatchNorm2d) in its place" in refused(bare)
     shared = conv(3, 3)
     assert "'0': it runs 2 times" in refused(nn.Sequential(shared, nn.ReLU(), shared, nn.ReLU(), conv(3, 2)))
+
+
+def test_relevance_that_is_lost_or_made_is_refused_and_negative_relevance_is_not() -> None:
+    start = torch.tensor([[0.4, -1.2, 0.2]])  # more against than for: the sum is negative, the relevance is not small
+    _check(start, torch.tensor([[-0.5, -0.1]]))
+    for changed in (-0.2, 0.2):
+        with pytest.raises(ValueError, match="11% of a target's relevance is lost or made"):
+            _check(start, torch.tensor([[-0.6, changed]]))
 
 
 def test_a_mistake_of_a_peer_midway_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:

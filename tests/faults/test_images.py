@@ -54,6 +54,22 @@ def test_an_image_that_cannot_be_read_costs_itself_alone() -> None:
     assert loop.callback_metrics[GAP].isfinite()
 
 
+@fault("an image cannot be read in one epoch and can in the next", "each audit counts its own losses")
+def test_each_audit_counts_its_own_losses() -> None:
+    data, counts = Changed(unreadable, BEHIND[:1]), []
+
+    class Mend(Callback):
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            counts.append(int(trainer.callback_metrics["audit/lost"]))
+
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            data.begun = trainer.current_epoch == 0
+
+    with pytest.warns(UserWarning, match="1 of 4 images could not be audited"):
+        fit(quick(), Mend(), val=feeding(data), limit_val_batches=1, max_epochs=2, num_sanity_val_steps=0)
+    assert counts == [1, 0]
+
+
 @fault("the first image cannot be read", "an error before training begins")
 def test_a_first_image_that_cannot_be_read_ends_the_run_before_training() -> None:
     data = Changed(unreadable, ORDER[:1])

@@ -45,6 +45,10 @@ class Targets:
     def __getitem__(self, index: Tensor | slice) -> "Targets":
         return Targets(self.image_index[index], self.class_index[index], self.region[index])
 
+    def to(self, device: torch.device | str) -> "Targets":
+        """Return the targets on a device."""
+        return Targets(self.image_index.to(device), self.class_index.to(device), self.region.to(device))
+
     @property
     def area(self) -> Tensor:
         """Share of the image that the region covers, ``(N,)`` in [0, 1]."""
@@ -128,7 +132,8 @@ class TargetSelector(Immutable):
 
         """
         num_classes = max(2, logits.shape[1])
-        allowed = self._allowed(logits)
+        allowed = torch.zeros(num_classes, dtype=torch.long, device=logits.device)
+        allowed[self.allowed(num_classes, logits.shape[1])] = 1
         labels = predict(logits)
         if self.region != "predicted":
             if masks is None:
@@ -149,14 +154,21 @@ class TargetSelector(Immutable):
         region = labels[image_index] == class_index.view(-1, *[1] * (labels.ndim - 1))
         return Targets(image_index, class_index, region)
 
-    def _allowed(self, logits: Tensor) -> Tensor:
-        num_classes = max(2, logits.shape[1])
-        classes = self.classes if self.classes is not None else range(num_classes) if logits.shape[1] > 1 else [1]
-        if wrong := [c for c in classes if not 0 <= c < num_classes]:
-            raise ValueError(f"classes {wrong} do not exist: the model has the classes 0 to {num_classes - 1}.")
-        allowed = torch.zeros(num_classes, dtype=torch.long, device=logits.device)
-        allowed[list(classes)] = 1
-        return allowed
+    def allowed(self, classes: int, channels: int) -> list[int]:
+        """Return the classes that may become targets.
+
+        Args:
+            classes: number of classes.
+            channels: number of channels of the logits; with one, the foreground alone may become a target by default.
+
+        Raises:
+            ValueError: if a wanted class does not exist.
+
+        """
+        wanted = self.classes if self.classes is not None else list(range(classes)) if channels > 1 else [1]
+        if wrong := [c for c in wanted if not 0 <= c < classes]:
+            raise ValueError(f"classes {wrong} do not exist: the model has the classes 0 to {classes - 1}.")
+        return wanted
 
 
 def target_logit(logits: Tensor, targets: Targets) -> Tensor:

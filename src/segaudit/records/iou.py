@@ -56,6 +56,33 @@ def pooled_iou(confusion: Tensor, ignore_index: int | None = None) -> Tensor:
     return iou
 
 
+def image_iou(prediction: Tensor, masks: Tensor, classes: int, ignore_index: int | None = None) -> Tensor:
+    """Return the mean IoU of each image over the classes that occur in its mask or prediction, ``(B,)`` in [0, 1].
+
+    NaN for an image without a labelled pixel.
+
+    Args:
+        prediction: class indices ``(B, *S)``.
+        masks: class indices ``(B, *S)``.
+        classes: number of classes.
+        ignore_index: the label of pixels that count nowhere.
+
+    Example:
+        >>> image_iou(torch.tensor([[0, 1, 1, 1]]), torch.tensor([[0, 0, 1, 1]]), classes=3).round(decimals=4)
+        tensor([0.5833])
+
+    """
+    predicted, truth = prediction.flatten(1).long(), masks.to(prediction.device).flatten(1).long()
+    counted = (truth >= 0) & (truth < classes)
+    if ignore_index is not None:
+        counted &= truth != ignore_index
+    pairs = (truth * classes + predicted).where(counted, classes**2)
+    counts = torch.zeros(len(pairs), classes**2 + 1, device=pairs.device)
+    counts = counts.scatter_add_(1, pairs, torch.ones_like(pairs, dtype=counts.dtype))[:, :-1].view(-1, classes, classes)
+    hits = counts.diagonal(dim1=1, dim2=2)
+    return (hits / (counts.sum(dim=1) + counts.sum(dim=2) - hits)).nanmean(dim=1)
+
+
 def iou_of_blocks(confusions: Iterable[list[list[int]]], ignore_index: int | None = None) -> tuple[float, list[float]]:
     """Return the mean IoU and the IoU of each class over several blocks; NaN and an empty list without masks.
 

@@ -84,10 +84,20 @@ def read_records(folder: Path | str) -> list[dict[str, Any]]:
         raise ValueError(
             f"the folder {folder} holds no records of an audit: run `segaudit audit`, or fit with AttributionAudit."
         )
+    return read_rows(found[-1])
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read the records of one file.
+
+    Raises:
+        ValueError: if the file is broken.
+
+    """
     try:
-        rows: list[dict[str, Any]] = pq.read_table(found[-1]).to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{found[-1]} is broken ({str(error).splitlines()[0]}): run the audit again.") from None
+        raise ValueError(f"{path} is broken ({str(error).splitlines()[0]}): run the audit again.") from None
     return rows
 
 

@@ -1,7 +1,7 @@
 """Candidates: the models that a rule chooses among."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 
 from segaudit.metrics.catalogue import catalogue
@@ -17,6 +17,11 @@ class Candidate:
         path: path of the checkpoint; empty where there is no file (any more).
         epoch: counted from 0.
         step: optimizer steps taken before.
+        scores: by key, the score of each target of the audit's panel; NaN for a target without one. Empty where the audit
+            had no panel.
+        image_iou: mean IoU of each image of the panel, by its name; empty without masks.
+        panel: settings that the panel was drawn with.
+        protocol: version of the rules of the audit; candidates of different ones are never ranked together.
 
     """
 
@@ -25,6 +30,10 @@ class Candidate:
     path: str = ""
     epoch: int = 0
     step: int = 0
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    image_iou: Mapping[str, float] = field(default_factory=dict)
+    panel: str = ""
+    protocol: int = 1
 
 
 @dataclass(frozen=True)

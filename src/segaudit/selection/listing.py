@@ -11,6 +11,7 @@ from rich.table import Table
 from segaudit.formatting import number
 from segaudit.records.files import atomic_write
 from segaudit.selection.candidate import Ranked
+from segaudit.selection.panel import Outlook, outlook
 from segaudit.selection.rules import SelectionRule
 
 
@@ -32,7 +33,31 @@ def verdict(rule: SelectionRule, ranked: Sequence[Ranked]) -> str:
     else:
         text = f"no candidate of {len(ranked)} satisfies the rule; the nearest is {best.candidate.name} ({best.why})"
     lost = "" if best is ranked[0] else f"; {ranked[0].candidate.name} ranks higher, but its checkpoint is gone"
-    return f"{text}{lost}: {best.candidate.path}"
+    return f"{text}{lost}: {best.candidate.path}{_beside(rule, ranked, best)}"
+
+
+def outlook_of(rule: SelectionRule, ranked: Sequence[Ranked]) -> Outlook | None:
+    """Say what the chosen candidate is likely to reach on other images; None where that cannot be told."""
+    best = chosen(ranked)
+    if best is None or not best.allowed or rule.objective is None:
+        return None
+    key, sign = rule.objective
+    return outlook([one.candidate for one in ranked if one.allowed], best.candidate, key, sign)
+
+
+def _beside(rule: SelectionRule, ranked: Sequence[Ranked], best: Ranked) -> str:
+    """Say beside the choice that the best of many looks better than it is."""
+    found = outlook_of(rule, ranked)
+    if found is None:
+        return ""
+    text = (
+        f". Chosen among {found.among}: {found.key} is {number(best.candidate.values[found.key])} here, and expected to be "
+        f"{number(found.expected)} on other images"
+    )
+    if found.alike:
+        others = "1 other" if found.alike == 1 else f"{found.alike} others"
+        text += f". {found.images} images do not tell it from {others}"
+    return f"{text}."
 
 
 def selection_table(rule: SelectionRule, ranked: Sequence[Ranked]) -> Table:
@@ -57,6 +82,7 @@ def write_selection(folder: Path, rule: SelectionRule, ranked: Sequence[Ranked])
         "keys": rule.keys,
         "chosen": best.candidate.path if best else None,
         "verdict": verdict(rule, ranked),
+        "outlook": _outlook_row(outlook_of(rule, ranked)),
         "candidates": [_row(place, one) for place, one in enumerate(ranked, start=1)],
     }
     with atomic_write(folder / "selection.json") as draft:
@@ -69,6 +95,10 @@ def write_selection(folder: Path, rule: SelectionRule, ranked: Sequence[Ranked])
         lines.append(f"| {place} | {one.candidate.name} | {numbers} | {file} | {one.why} |")
     with atomic_write(folder / "selection.md") as draft:
         draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _outlook_row(found: Outlook | None) -> dict[str, Any] | None:
+    return None if found is None else found._asdict() | {"expected": found.expected if isfinite(found.expected) else None}
 
 
 def _row(place: int, one: Ranked) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from segaudit.formatting import number
 from segaudit.selection.candidate import Candidate, Ranked, higher_is_better, missing
+from segaudit.selection.panel import iou_standard_error
 from segaudit.selection.threshold import GRAMMAR, Threshold
 
 
@@ -20,6 +21,11 @@ class SelectionRule(ABC):
     @abstractmethod
     def keys(self) -> list[str]:
         """Keys of the logged numbers that the rule uses, the most important first."""
+
+    @property
+    def objective(self) -> tuple[str, int] | None:
+        """Key of the one number that decides among allowed candidates, and 1 or -1 for high or low; None where none does."""
+        return None
 
     def rank(self, candidates: Sequence[Candidate]) -> list[Ranked]:
         """Return all candidates, the best first."""
@@ -86,9 +92,14 @@ class Constrained(SelectionRule):
         """Key of the number to optimise, then those with bounds."""
         return list(dict.fromkeys([self.minimize or self.maximize or "val/iou", *self.subject_to]))
 
+    @property
+    def objective(self) -> tuple[str, int]:
+        """Key of the number to optimise, and its direction."""
+        return self.keys[0], -1 if self.minimize else 1
+
     def rank_known(self, known: Sequence[Candidate]) -> list[Ranked]:
         """Rank candidates that have all numbers."""
-        key, sign = self.keys[0], -1 if self.minimize else 1
+        key, sign = self.objective
         by_objective = sorted(known, key=lambda one: -sign * one.values[key])
         excess = {id(one): self.excess(one) for one in known}
         best = "lowest" if self.minimize else "highest"
@@ -117,10 +128,13 @@ class Constrained(SelectionRule):
 class Tolerant(SelectionRule):
     """Chooses the best candidate by one number among those whose accuracy is close to the best accuracy.
 
+    Two models may differ in accuracy by chance. So the tolerance is at least one standard error of the paired difference
+    from the most accurate one, over the IoU of the audit's images, where that is known.
+
     Args:
         prefer: key of the number, a score of the audit.
         accuracy: key of the accuracy; higher is better.
-        tolerance: largest distance from the best accuracy, in the accuracy's unit.
+        tolerance: largest distance from the best accuracy, in the accuracy's unit, unless one standard error is larger.
         mode: ``max`` or ``min``, for a ``prefer`` whose direction segaudit does not know.
 
     Raises:
@@ -154,10 +168,20 @@ class Tolerant(SelectionRule):
         """Keys of the accuracy and of the preferred number."""
         return [self.accuracy, self.prefer]
 
+    @property
+    def objective(self) -> tuple[str, int]:
+        """Key of the preferred number, and its direction."""
+        return self.prefer, self._sign
+
+    def _within(self, top: Candidate, one: Candidate) -> float:
+        """Return the tolerance for a candidate beside the most accurate one."""
+        return max(self.tolerance, iou_standard_error(top, one))
+
     def _near(self, known: Sequence[Candidate]) -> list[Candidate]:
         """Return the candidates within the tolerance, the preferred first."""
-        best = max(one.values[self.accuracy] for one in known)
-        near = [one for one in known if one.values[self.accuracy] >= best - self.tolerance]
+        top = max(known, key=lambda one: one.values[self.accuracy])
+        best = top.values[self.accuracy]
+        near = [one for one in known if one.values[self.accuracy] >= best - self._within(top, one)]
         return sorted(near, key=lambda one: (-self._sign * one.values[self.prefer], -one.values[self.accuracy]))
 
     def rank_known(self, known: Sequence[Candidate]) -> list[Ranked]:
@@ -168,7 +192,9 @@ class Tolerant(SelectionRule):
         found: list[Ranked] = []
         for one in near:
             accuracy = f"{self.accuracy} {number(one.values[self.accuracy])}"
-            why = f"{accuracy} is within {self.tolerance:g} of the best, {number(best)}"
+            within = self._within(top, one)
+            margin = f"{within:g}" if within == self.tolerance else f"{number(within)} (one standard error)"
+            why = f"{accuracy} is within {margin} of the best, {number(best)}"
             why += f"; {self.prefer} is {number(one.values[self.prefer])}"
             if not found:
                 why += f", the {extreme} of the {len(near)} that are" if len(near) > 1 else "; no other is"
@@ -176,7 +202,7 @@ class Tolerant(SelectionRule):
         far = [one for one in known if not any(one is other for other in near)]
         for one in sorted(far, key=lambda one: -one.values[self.accuracy]):
             accuracy = f"{self.accuracy} {number(one.values[self.accuracy])}"
-            why = f"{accuracy} is more than {self.tolerance:g} below {top.name}'s {number(best)}"
+            why = f"{accuracy} is more than {number(self._within(top, one))} below {top.name}'s {number(best)}"
             found.append(Ranked(one, False, why))
         return found
 

@@ -9,6 +9,7 @@ with a floating-point value is a score, except ``area``.
 """
 
 from segaudit.statistics.models import Association, auroc, spearman
+from segaudit.statistics.panel import TargetSeries, panel_filled, panel_means
 from segaudit.statistics.records import Difference, Records, compare, difference, relative, summary
 from segaudit.statistics.resampling import PERMUTATIONS, Estimate, holm, interval
 
@@ -18,11 +19,14 @@ __all__ = [
     "Difference",
     "Estimate",
     "Records",
+    "TargetSeries",
     "auroc",
     "compare",
     "difference",
     "holm",
     "interval",
+    "panel_filled",
+    "panel_means",
     "relative",
     "spearman",
     "summary",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from segaudit.statistics.panel import NO_SCORES
 from segaudit.statistics.resampling import Estimate, Vector, flip_test, image_sums, interval, ratio
 
 Records: TypeAlias = Sequence[Mapping[str, Any]]
@@ -174,7 +175,7 @@ def _paired(aligned: tuple[Vector, NDArray[Any], int], level: float, draws: int,
 def _scores(rows: Records) -> list[str]:
     """Return the names of the scores, in the order of their first appearance."""
     names = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, float))
-    return [name for name in names if name != "area"]
+    return [name for name in names if name not in NO_SCORES]
 
 
 def _number(row: Mapping[str, Any], score: str) -> float:
