@@ -162,9 +162,9 @@ class AuditAlarm(Callback):
         for mean, accuracy in zip(means.tolist(), self._accuracies, strict=True):
             if isfinite(mean):
                 raised = watch.update(sign * mean)
-                before = float(np.mean(known[watch.since :])) if known else accuracy
-                raised = raised and accuracy >= before
                 known.append(accuracy)
+                before = float(np.mean(known[watch.reference_audits] or [accuracy]))
+                raised = raised and accuracy >= before
             else:
                 raised = False
         state = {

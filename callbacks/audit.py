@@ -133,7 +133,6 @@ class AttributionAudit(Callback):
         self.offline: AuditFolder | None = None
         self._policy = ErrorPolicy(prefix, on_error)
         self._loop = AuditLoop(self.auditor, self.unpack, self._policy, panels)
-        self._drawer = PanelDrawer(self.auditor.selector, max_images, seed)
         self._title = ""
         self._fresh = False
         self._epoch_started = time.perf_counter()
@@ -206,6 +205,10 @@ class AttributionAudit(Callback):
                     f"{self.prefix}: nothing will be audited, for there is no validation: fit needs a validation loader "
                     "with images, the module a validation_step, and limit_val_batches must not be 0."
                 )
+
+    @property
+    def _drawer(self) -> PanelDrawer:
+        return PanelDrawer(self.auditor.selector, self.max_images, self.seed)
 
     def _draw(self, trainer: Trainer, images: AuditImages, audited: AuditedBatch) -> None:
         """Draw the panel from the masks, unless a resumed run has one that was drawn with the same settings."""
@@ -357,7 +360,7 @@ class AttributionAudit(Callback):
         if folder is not None:
             self.folder = Path(folder) / self.prefix
             write_epoch(trainer, self.folder, rows, picture)
-            if self.panel is not None and trainer.state.fn == "fit":
+            if self.panel is not None and len(self.panel) and trainer.state.fn == "fit":
                 write_panel(self.folder, self.panel, names)
         explainers, scores = list(self.auditor.explainers), list(self.auditor.directions)
         view = View(

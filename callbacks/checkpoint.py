@@ -21,7 +21,7 @@ from segaudit.callbacks.logged_values import audits, logged_values
 from segaudit.callbacks.loggers import log_checkpoint
 from segaudit.report.terminal import say
 from segaudit.selection import Candidate, Ranked, SelectionRule, Tolerant, chosen, verdict, write_selection
-from segaudit.selection.panel import revise
+from segaudit.selection.panel import revise, scored_targets
 
 
 class AuditCheckpoint(CheckpointFiles):
@@ -38,9 +38,8 @@ class AuditCheckpoint(CheckpointFiles):
 
     Args:
         rule: ranks the candidates. Defaults to :class:`segaudit.selection.Tolerant`.
-        save_top_k: number of checkpoints to save, -1 for all. A candidate that may still win later is saved too. Scores
-            of an audit are compared on the targets that all candidates share, so an earlier candidate may come to lead:
-            of those, three more at most are saved.
+        save_top_k: number of checkpoints to save, -1 for all. Candidates that may still win later are saved too, three at
+            most.
         save_last: saves ``last.ckpt`` at every validation, from which a killed run resumes.
         save_weights_only: leaves out the optimizer's state.
         dirpath: folder of the checkpoints. Defaults to ``checkpoints/`` in the run folder.
@@ -223,16 +222,20 @@ class AuditCheckpoint(CheckpointFiles):
             self.candidates = [one for one in self.candidates if not any(one is other for other in old)]
 
     def _staying(self, ranked: Sequence[Ranked]) -> list[Candidate]:
-        """Return the candidates whose files stay."""
+        """Return the candidates whose files stay: those that lead, or may lead when more come, but not too many."""
         if self.save_top_k == -1:
             return self.candidates
         contenders = self.rule.contenders(self.candidates, self.save_top_k)
-        if not any(key in one.scores for one in self.candidates for key in self.rule.keys):
-            return contenders
-        in_order = [one.candidate for one in ranked if one.scored]
-        first = [one for one in in_order if any(one is other for other in contenders)]
-        others = [one for one in in_order if not any(one is other for other in first)]
-        return [*first, *others][: self.save_top_k + 3]
+        ahead: dict[tuple[str, ...], int] = {}
+        staying = []
+        for one in (one.candidate for one in ranked if one.scored):
+            # Of two candidates with the same scored targets, the one that is behind stays behind.
+            scored = scored_targets(one)
+            behind = ahead.setdefault(scored, 0)
+            ahead[scored] += 1
+            if any(one is other for other in contenders) or (scored and behind < self.save_top_k):
+                staying.append(one)
+        return staying[: self.save_top_k + 3]
 
     def _log_to(self, logger: Logger, path: str) -> None:
         """Log the file with its scores, on a logger that wants every file."""

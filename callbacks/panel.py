@@ -67,6 +67,11 @@ class PanelDrawer:
         if not areas:
             return None
         pairs = balanced(areas, self.max_images, self.selector.max_per_image, self.selector.min_area)
+        if not pairs:
+            rank_zero_warn(
+                f"no class that may be a target covers {self.selector.min_area:.1%} of any validation mask, so nothing will be "
+                "audited: lower the selector's min_area, or name other classes."
+            )
         panel = self._panel(pairs, [regions[pair] for pair in pairs], "masks", images)
         return trainer.strategy.broadcast(panel)
 

@@ -472,7 +472,7 @@ def test_two_audits_in_one_trainer(tmp_path):
 def test_without_a_logger_the_files_are_in_the_root_folder(tmp_path, capsys):
     loop = fit(quick(panels=2), logger=False, default_root_dir=tmp_path)
     assert loop.callback_metrics[GAP].isfinite()
-    assert sorted(path.suffix for path in tmp_path.glob("audit/*")) == [".parquet", ".png"]
+    assert sorted(path.suffix for path in tmp_path.glob("audit/*")) == [".csv", ".parquet", ".png"]
     assert "saliency: faithfulness_gap" in capsys.readouterr().out
 
 
@@ -482,12 +482,13 @@ def test_what_the_run_folder_holds(tmp_path, capsys):
     folder = tmp_path / "version_0"
     names = ["epoch=000-step=000002", "epoch=001-step=000004"]
     assert sorted(path.name for path in (folder / "audit").iterdir()) == sorted(
-        f"{name}.{suffix}" for name in names for suffix in ("parquet", "png")
+        ["panel.csv", *(f"{name}.{suffix}" for name in names for suffix in ("parquet", "png"))]
     )
 
     table = pq.read_table(folder / "audit" / f"{names[1]}.parquet")
     assert set(table.column_names) == {
-        "epoch", "step", "class", "sample_id", "class_index", "area", "explainer", "reason", *DEFAULT_METRICS,
+        "epoch", "step", "class", "sample_id", "class_index", "area", "predicted_area", "confidence", "image_iou",
+        "explainer", "reason", "protocol", *DEFAULT_METRICS,
     }  # fmt: skip
     rows = table.to_pylist()
     assert len(rows) == audited.values["targets"] * len(DEFAULT_EXPLAINERS)

@@ -27,6 +27,7 @@ class Scripted(AttributionAudit):
             {"sample_id": str(k), "class_index": 1, "area": 0.1, "explainer": "saliency", "off_target_leakage": value}
             for k, value in enumerate(each.tolist())
         ]
+        self.series.add(trainer.current_epoch, self.records)
         self.audited_at = trainer.global_step
         pl_module.log_dict({f"{self.prefix}/{name}": x for name, x in self.values.items()})
 

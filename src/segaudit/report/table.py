@@ -10,7 +10,7 @@ from segaudit.auditor import Auditor
 from segaudit.formatting import interval, number, p_value, with_arrow
 from segaudit.names import score_key
 
-_COUNTS = ("images", "targets", "lost")
+_COUNTS = ("images", "targets", "lost", "not_learnt")
 
 
 def score_table(auditor: Auditor, values: Mapping[str, Tensor], title: str = "") -> Table:

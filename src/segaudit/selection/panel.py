@@ -8,7 +8,7 @@ import numpy as np
 from segaudit.selection.candidate import Candidate
 from segaudit.statistics.choice import resplit
 from segaudit.statistics.panel import LEAST_SHARE, Table, panel_filled, panel_means
-from segaudit.statistics.resampling import flip_test
+from segaudit.statistics.flips import flip_test
 
 #: Candidates are told apart where the two-sided p-value of the paired test is at most this.
 _ALPHA = 0.05
@@ -62,6 +62,11 @@ def revise(candidates: Sequence[Candidate]) -> None:
             scored = np.isfinite(list(one.scores[key].values()))
             enough = len(scored) > 0 and scored.mean() >= LEAST_SHARE
             one.values = dict(one.values) | {key: mean if enough else float("nan")}
+
+
+def scored_targets(one: Candidate) -> tuple[str, ...]:
+    """Return what was scored of a candidate, by key and target; empty where its scores are not known by target."""
+    return tuple(f"{key} {name}" for key, row in one.scores.items() for name, value in row.items() if np.isfinite(value))
 
 
 def iou_standard_error(one: Candidate, other: Candidate) -> float:
