@@ -102,9 +102,10 @@ def _linked(scored: NDArray[np.bool_]) -> NDArray[np.bool_]:
 class TargetSeries:
     """Holds the scores of targets over the audits of a training.
 
-    A class joins at the first audit at which more than half of its targets have a confidence of at least 0.05, and in which
-    the model does not call everything by that class. Until then it has not been learnt: its targets count neither in means
-    nor in the share that is scored. Once it has joined, it stays.
+    A class joins at the first audit at which more than half of its targets have a confidence of at least 0.05. Targets of
+    images that the model calls this class everywhere, though the region is smaller, do not count as confident. Until then
+    the class has not been learnt: its targets count neither in means nor in the share that is scored. Once it has joined, it
+    stays.
 
     Attributes:
         audits: label of each audit, such as its epoch.
@@ -151,7 +152,8 @@ class TargetSeries:
             for name, value in values.items():
                 found.setdefault(f"{row['explainer']}/{name}", {})[place] = value
             confident = row["confidence"] >= LEARNT if "confidence" in row else np.isfinite(list(values.values())).any()
-            learnt.setdefault(class_index, {})[place] = bool(confident) and row.get("predicted_area", 0.0) < 1
+            everywhere = row.get("predicted_area", 0.0) >= 1 > row["area"]
+            learnt.setdefault(class_index, {})[place] = bool(confident) and not everywhere
         self.targets = list(known)
         for class_index, those in learnt.items():
             if class_index not in self.joined and 2 * sum(those.values()) > len(those):
