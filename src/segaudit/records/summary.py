@@ -135,9 +135,9 @@ def _above_controls(records: Records, controls: Sequence[str]) -> list[dict[str,
     rows = []
     for name in (name for name in explainers if name not in controls):
         for control in (name for name in controls if name in explainers and name != "oracle"):
-            mean, low, high, *_, p_value, _ = difference(records, name, control, "faithfulness_gap")
-            ends = {"mean": number(mean), "low": number(low), "high": number(high)}
-            rows.append({"explainer": name, "control": control} | ends | {"p_value": p_value})
+            found = difference(records, name, control, "faithfulness_gap")
+            ends = {"mean": number(found.mean), "low": number(found.low), "high": number(found.high)}
+            rows.append({"explainer": name, "control": control} | ends | {"p_value": found.p_value})
     for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]).tolist(), strict=True):
         row["p_value"] = number(adjusted)
     return rows
@@ -145,7 +145,5 @@ def _above_controls(records: Records, controls: Sequence[str]) -> list[dict[str,
 
 def _row(key: tuple[Any, ...], estimate: Estimate, name: str | None = None) -> dict[str, Any]:
     row = {"explainer": key[0], "score": key[1]} | ({} if name is None else {"class": name})
-    mean, low, high, *counts = estimate
-    enough = estimate.images >= FEW_IMAGES
-    row |= {"mean": number(mean), "low": number(low) if enough else None, "high": number(high) if enough else None}
-    return row | dict(zip(("images", "targets", "unscored"), counts, strict=True))
+    row |= {end: number(getattr(estimate, end)) for end in ("mean", "low", "high")}
+    return row | {name: getattr(estimate, name) for name in ("images", "targets", "unscored", "units", "clipped", "method")}

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 
-from segaudit.statistics.resampling import PERMUTATIONS, Vector, check, vector
+from segaudit.statistics.arrays import Vector, check, vector
+from segaudit.statistics.flips import PERMUTATIONS
 
 #: Largest number of models for which all permutations of the labels are counted.
 _EXACT = 100

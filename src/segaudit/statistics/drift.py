@@ -1,0 +1,148 @@
+"""An alarm for a score that gets worse over audits: a one-sided CUSUM (Page 1954) that learns its reference and scale.
+
+False alarms were counted in simulations; ``benchmarks/decisions.py`` repeats them.
+"""
+
+from collections.abc import Mapping
+from math import isfinite, log2
+from typing import Any
+
+import numpy as np
+
+#: Audits before the first decision.
+WARM = 5
+#: The latest audits before the current one, which are not part of the reference: a change must not raise its own bar.
+_GAP = 4
+#: Standard deviations by which an audit must exceed the reference to count.
+_SLACK = 0.5
+#: No audit counts for more standard deviations, so that one outlier raises no alarm.
+_CAP = 4.0
+#: Threshold for one score, and what is added when the number of scores doubles.
+_THRESHOLD, _PER_DOUBLING = 9.6, 1.7
+#: The scale starts as if this many changes of 0.7 ``min_change`` had been seen.
+_PRIOR_CHANGES, _PRIOR_SCALE = 8, 0.7
+#: Audits whose mean must exceed the reference by ``min_change``.
+_RECENT = 3
+
+
+class DriftAlarm:
+    """Raises an alarm when a panel's mean score gets worse over audits and stays so.
+
+    The alarm adds up by how much audits exceed a reference, in standard deviations less 0.5 (CUSUM). It goes off when the
+    sum is above a threshold and the last three audits exceed the reference by ``min_change`` on average. The reference is
+    the mean of the earlier audits or of their later half, whichever is lower. The last four audits are no part of it. The
+    standard deviation comes from changes between neighbouring audits. There is no alarm in the first five audits.
+
+    False-alarm rate: all scores that are watched together raise a false alarm in at most 5 % of series of 50 audits in which
+    nothing changes. This was calibrated by simulation for 1, 2, 4 and 8 independent scores, for noise with a standard
+    deviation of at most 0.05 in the panel's mean and the default ``min_change``. An example is a panel of 6 targets or more
+    with noise of 0.1 for each target and of 0.03 common to all. With more noise than ``min_change`` there are up to 10 %.
+    Audits that wander (each like the one before) count as changed sooner: raise ``min_change``.
+
+    Power: a step of 0.1 after 10 audits is found within 15 audits in over 90 % of series for one score and two, with 6
+    targets, and for four scores with 12.
+
+    Args:
+        min_change: smallest change that matters, in the score's unit.
+        scores: number of scores that are watched together, each by an alarm of its own.
+
+    Raises:
+        ValueError: if ``min_change`` is negative or not finite, or there is no score.
+
+    Example:
+        >>> alarm = DriftAlarm()
+        >>> [alarm.update(mean) for mean in (0.3, 0.31, 0.3, 0.29, 0.3, 0.3)]
+        [False, False, False, False, False, False]
+        >>> [alarm.update(mean) for mean in (0.6, 0.61, 0.6)]
+        [False, False, True]
+
+    """
+
+    def __init__(self, min_change: float = 0.05, scores: int = 1) -> None:
+        if not isfinite(min_change) or min_change < 0:
+            raise ValueError(f"min_change must be at least 0 and finite, got {min_change}.")
+        if scores < 1:
+            raise ValueError(f"scores is the number of scores that are watched together, at least 1; got {scores}.")
+        self.min_change = float(min_change)
+        self.scores = int(scores)
+        self._means: list[float] = []
+        self._cusum = 0.0
+        self._raised = False
+
+    @property
+    def count(self) -> int:
+        """Number of audits so far, without those that gave NaN."""
+        return len(self._means)
+
+    @property
+    def cusum(self) -> float:
+        """The sum of what audits exceeded the reference by, in standard deviations; the alarm needs :attr:`threshold`."""
+        return self._cusum
+
+    @property
+    def threshold(self) -> float:
+        """The sum above which the alarm goes off; it rises with the number of scores."""
+        return _THRESHOLD + _PER_DOUBLING * log2(self.scores)
+
+    @property
+    def reference(self) -> float:
+        """The level that the latest audit was compared with; NaN up to the fifth audit."""
+        return self._reference(len(self._means) - 1) if self._means else float("nan")
+
+    @property
+    def raised(self) -> bool:
+        """Whether the alarm was on at the latest audit."""
+        return self._raised
+
+    def update(self, mean: float) -> bool:
+        """Add the mean of an audit and return whether the alarm is on.
+
+        Args:
+            mean: mean of the score over the panel, oriented so that higher is worse; NaN means that there was no audit.
+
+        """
+        mean = float(mean)
+        if not isfinite(mean):
+            return False
+        self._means.append(mean)
+        self._raised = self._step(len(self._means) - 1)
+        return self._raised
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the audits so far, in plain types."""
+        return {"means": list(self._means)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore an alarm by going through its audits again, under the settings of this one."""
+        self._means, self._cusum, self._raised = [], 0.0, False
+        for mean in state_dict["means"]:
+            self.update(mean)
+
+    @property
+    def reference_audits(self) -> slice:
+        """The audits that the latest one was compared with, among those that did not give NaN."""
+        return self._span(len(self._means) - 1)
+
+    def _span(self, place: int) -> slice:
+        """Return the audits that the one at ``place`` is compared with: the earlier ones or their later half."""
+        stop = max(WARM, place - _GAP) if place >= WARM else 0
+        earlier = np.array(self._means[:stop])
+        start = max(0, min(stop // 2, stop - WARM))
+        return slice(start if stop and earlier[start:].mean() < earlier.mean() else 0, stop)
+
+    def _reference(self, place: int) -> float:
+        """Return the level that the audit at ``place`` is compared with."""
+        earlier = self._means[self._span(place)]
+        return float(np.mean(earlier)) if earlier else float("nan")
+
+    def _step(self, place: int) -> bool:
+        """Add the audit at ``place`` to the sum, and return whether the alarm goes off."""
+        if place < WARM:
+            return False
+        means, reference = np.array(self._means[: place + 1]), self._reference(place)
+        changes = np.diff(means[:-1])  # half the mean squared change is the variance of noise, whatever the trend
+        prior = _PRIOR_CHANGES * (_PRIOR_SCALE * self.min_change) ** 2
+        scale = np.sqrt(((changes**2).sum() / 2 + prior) / (len(changes) + _PRIOR_CHANGES))
+        scale = max(scale, 1e-9 * float(np.abs(means).max()), 1e-300)
+        self._cusum = max(0.0, self._cusum + min((means[-1] - reference) / scale, _CAP) - _SLACK)
+        return bool(self._cusum > self.threshold and means[-_RECENT:].mean() - reference >= self.min_change)
