@@ -91,7 +91,7 @@ def area(curve: Curve, insert: bool) -> Tensor:
 
 def exact(probe: Probe, maps: Tensor, insert: bool) -> Curve:
     """The curve at 200 even steps."""
-    rank, pixels = pixel_ranks(maps), maps[0].numel()
+    rank, pixels = pixel_ranks(maps, probe.tie_order[probe.targets.image_index]), maps[0].numel()
     counts = spaced(REFERENCE - 1, pixels, 1).tolist()
     scores = [probe.confidence_without(rank >= count if insert else rank < count) for count in counts]
     values = torch.stack(scores, dim=1) / probe.reference[:, None]

@@ -170,6 +170,7 @@ class Auditor:
             for name in ("", *self.explainers)
         }
         self._directions = {name: metric.higher_is_better for name, metric in named.items()}
+        self._ranges = {name: getattr(metric, "score_range", None) for name, metric in named.items()}
         self.begin_run()
         self.reset()
 
@@ -320,6 +321,11 @@ class Auditor:
     def directions(self) -> dict[str, bool | None]:
         """Directions by score: True where higher is better, None where neither is."""
         return dict(self._directions)
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float] | None]:
+        """Ranges by score, as the metrics declare them for intervals; None for a score without one."""
+        return dict(self._ranges)
 
     @property
     def shared(self) -> list[str]:

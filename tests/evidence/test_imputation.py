@@ -43,12 +43,14 @@ def test_the_curves_are_the_slow_loop(dims: int, ties: bool, fill: Fill | None) 
     targets = uneven_targets(model, x)
     maps, shares = some_maps(targets, ties), (0.1, 0.5, 0.75)
     with attribution_context(model):
-        most, least = road_curves(Probe(model, x, targets, Intervention(MeanFill(), max_batch=5)), maps, shares, fill)
+        probe = Probe(model, x, targets, Intervention(MeanFill(), max_batch=5))
+        most, least = road_curves(probe, maps, shares, fill)
     assert most.shape == least.shape == (len(targets), 3)
     pixels = targets.region[0].numel()
     for n in range(len(targets)):
         values = maps[n].flatten().tolist()
-        order = sorted(range(pixels), key=lambda p: (-values[p], p))
+        turn = {p: place for place, p in enumerate(probe.tie_order[targets.image_index[n]].tolist())}
+        order = sorted(range(pixels), key=lambda p: (-values[p], turn[p]))
         for j, share in enumerate(shares):
             count = round(share * pixels)
             for found, removed in ((most, order[:count]), (least, order[pixels - count :])):

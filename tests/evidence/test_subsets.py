@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from segaudit.attribution import attribution_context
 from segaudit.evidence.subsets import random_subsets, subset_effects, subset_sums, trace_segment_deletion
 from segaudit.forwards import Probe
+from segaudit.forwards.removal_order import segment_ranks
 from segaudit.forwards.target import Targets, TargetSelector
 from segaudit.functional import irof
 from segaudit.intervention import ConstantFill, GridRegions, Intervention, MeanFill, Regions, SuperpixelRegions
+from segaudit.randomness import uniform
 
 
 class Uneven(Regions):
@@ -166,15 +168,31 @@ def test_the_region_curve_of_a_model_that_is_known() -> None:
     assert irof(*trace_segment_deletion(probe, -x[:, 0])).tolist() == pytest.approx([0.25])
 
 
-def test_equal_regions_go_in_the_order_of_their_labels_and_units_do_not_matter() -> None:
+def test_equal_segments_go_in_a_random_order_of_the_image_and_units_do_not_matter() -> None:
     probe = a_probe()
     maps = some_maps(probe.targets)
     curve, _ = trace_segment_deletion(probe, maps)
     assert torch.equal(trace_segment_deletion(probe, 1e10 * maps)[0], curve)
-    by_label = -probe.partitions[1][probe.targets.image_index].double()
+    labels = probe.partitions[1][probe.targets.image_index]
+    turns = uniform(probe.tie_keys, (int(labels.max()) + 1,))[probe.targets.image_index]
+    by_turn = -turns.gather(1, labels.flatten(1)).view(labels.shape)
     constant = trace_segment_deletion(probe, torch.zeros_like(maps))[0]
-    assert torch.equal(constant, trace_segment_deletion(probe, by_label)[0])
-    assert not torch.equal(constant, curve)
+    assert torch.equal(constant, trace_segment_deletion(probe, by_turn)[0])
+    assert not torch.equal(constant, trace_segment_deletion(probe, -labels.double())[0])
+
+
+@KINDS
+def test_segments_that_tie_and_segments_that_an_image_lacks(kind: type[Regions]) -> None:
+    probe = a_probe(kind=kind)
+    labels = probe.partitions[1][probe.targets.image_index]
+    maps = some_maps(probe.targets).round()
+    maps[0] = -math.inf
+    ranks, sizes = segment_ranks(maps, labels, probe.tie_keys[probe.targets.image_index])
+    for n in range(len(maps)):
+        used = labels[n].unique()
+        assert sorted({int(r) for r in ranks[n].flatten()}) == list(range(len(used)))
+        assert sizes[n, : len(used)].tolist() == [int((ranks[n] == r).sum()) for r in range(len(used))]
+        assert not sizes[n, len(used) :].any()
 
 
 def test_a_target_of_too_low_a_score_and_a_map_that_is_not_finite_give_nan() -> None:

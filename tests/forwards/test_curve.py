@@ -10,9 +10,11 @@ import torch
 from _models import Counting, Net, Threshold, images, logits_of, uneven_targets
 from torch import Tensor, nn
 
+from segaudit import randomness
 from segaudit.attribution import TargetMask, attribution_context
 from segaudit.forwards import Probe
 from segaudit.forwards.curve import Curve, trace
+from segaudit.forwards.removal_order import tie_keys, tie_order
 from segaudit.forwards.target import Targets, TargetSelector
 from segaudit.functional import deletion_auc, insertion_auc
 from segaudit.intervention import (
@@ -66,15 +68,22 @@ def slow_area(known: dict[int, float]) -> float:
     return sum((high - low) * (known[low] + known[high]) / 2 for low, high in pairwise(sorted(known)))
 
 
-def slow_order(values: list[float]) -> list[int]:
-    """The most attributed pixels first; ties go to the first place."""
-    return sorted(range(len(values)), key=lambda p: (-values[p], p))
+def slow_ties(x: Tensor, image: int, count: int) -> list[int]:
+    """The random turn of each of an image's pixels or units among those that it ties with."""
+    keys = randomness.combine(randomness.image_keys(x[image : image + 1]), 0x71E5)
+    drawn = randomness.uniform(keys, (count,))[0].tolist()
+    return [sorted(drawn).index(u) for u in drawn]
 
 
-def slow_unit_order(values: list[float], labels: list[int]) -> tuple[list[int], list[int]]:
+def slow_order(values: list[float], ties: list[int]) -> list[int]:
+    """The most attributed pixels first; ties go in their random order."""
+    return sorted(range(len(values)), key=lambda p: (-values[p], ties[p]))
+
+
+def slow_unit_order(values: list[float], labels: list[int], ties: list[int]) -> tuple[list[int], list[int]]:
     """The pixels of the unit with the highest mean first, and the numbers of pixels that are whole units."""
     of = {unit: [p for p, label in enumerate(labels) if label == unit] for unit in set(labels)}
-    units = sorted(of, key=lambda unit: (-sum(values[p] for p in of[unit]) / len(of[unit]), unit))
+    units = sorted(of, key=lambda unit: (-sum(values[p] for p in of[unit]) / len(of[unit]), ties[unit]))
     return [p for unit in units for p in of[unit]], [0, *accumulate(len(of[unit]) for unit in units)]
 
 
@@ -129,9 +138,10 @@ def test_curves_are_the_slow_loop(case: dict[str, object], ties: bool, steps: in
     maps = some_maps(targets, ties)
     deletion, insertion = curves(model, x, targets, maps, fill=fill, steps=steps)
     pixels = targets.region[0].numel()
-    for n in range(len(targets)):
+    for n, image in enumerate(targets.image_index.tolist()):
+        order = slow_order(maps[n].flatten().tolist(), slow_ties(x, image, pixels))
         for curve, insert in ((deletion, False), (insertion, True)):
-            score = slow_score_at(model, x, targets, slow_order(maps[n].flatten().tolist()), fill, insert, n)
+            score = slow_score_at(model, x, targets, order, fill, insert, n)
             assert_is_the_slow_one(curve, n, score, pixels, steps)
 
 
@@ -144,7 +154,8 @@ def test_units_are_filled_whole_in_the_order_of_their_means(dims: int, units: Re
     maps, labels = some_maps(targets, ties=True), units(x)[0]
     found = curves(model, x, targets, maps, fill=MeanFill(), steps=steps, units=units)
     for n, image in enumerate(targets.image_index.tolist()):
-        order, whole = slow_unit_order(maps[n].double().flatten().tolist(), labels[image].flatten().tolist())
+        of, ties = labels[image].flatten().tolist(), slow_ties(x, image, int(labels.max()) + 1)
+        order, whole = slow_unit_order(maps[n].double().flatten().tolist(), of, ties)
         for curve, insert in zip(found, (False, True), strict=True):
             score = slow_score_at(model, x, targets, order, MeanFill(), insert, n)
             assert_is_the_slow_one(curve, n, score, len(order), steps, whole)
@@ -206,8 +217,9 @@ def test_small_images_and_few_steps(size: tuple[int, int], steps: int) -> None:
     model = Threshold(5.0)
     targets = TargetSelector(classes=[1])(model(x))
     pixels = size[0] * size[1]
+    ties = slow_ties(x, 0, pixels)
     for insert, curve in enumerate(curves(model, x, targets, x[:, 0], steps=steps, fill=ConstantFill())):
-        score = slow_score_at(model, x, targets, slow_order(x.flatten().tolist()), ConstantFill(), bool(insert), 0)
+        score = slow_score_at(model, x, targets, slow_order(x.flatten().tolist(), ties), ConstantFill(), bool(insert), 0)
         assert_is_the_slow_one(curve, 0, score, pixels, steps)
         assert curve.values.shape == curve.fractions.shape
         assert curve.fractions[0].tolist() == sorted(curve.fractions[0].tolist())
@@ -269,14 +281,58 @@ def test_only_the_order_of_a_map_matters(change: Callable[[Tensor], Tensor]) -> 
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_ties_go_to_the_first_place() -> None:
+def test_ties_go_in_a_random_order_that_all_maps_of_an_image_share() -> None:
     model, x = Net(), images()
     targets = uneven_targets(model, x)
-    falling = torch.linspace(1, 0, 120).view(12, 10).expand(len(targets), -1, -1)
-    for one, other in zip(
-        curves(model, x, targets, torch.zeros(len(targets), 12, 10)), curves(model, x, targets, falling), strict=True
-    ):
+    nothing = torch.zeros(len(targets), 12, 10)
+    falling = torch.empty(len(targets), 120)
+    for n, image in enumerate(targets.image_index.tolist()):
+        falling[n] = -torch.tensor(slow_ties(x, image, 120)).float()
+    falling = falling.view(nothing.shape)
+    for one, other in zip(curves(model, x, targets, nothing), curves(model, x, targets, falling), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_order_of_ties_knows_the_image_alone() -> None:
+    x = images(5)
+    order = tie_order(tie_keys(x), 120)
+    assert torch.equal(order.sort(dim=1).values, torch.arange(120).expand(5, -1))
+    assert torch.equal(tie_order(tie_keys(x[3:]), 120), order[3:])  # not the rest of the batch
+    torch.rand(7)
+    assert torch.equal(tie_order(tie_keys(x), 120), order)  # not the global state
+    assert not torch.equal(order[0], order[1])
+    assert not torch.equal(tie_order(tie_keys(x.flip(2, 3)), 120)[0], order[0])
+
+
+def test_the_order_of_ties_has_no_place() -> None:
+    """Each of a mask's pixels is as likely to go first: no row of 100 images' orders is early or late."""
+    order = tie_order(torch.arange(400), 36)
+    turns = torch.empty_like(order).scatter_(1, order, torch.arange(36).expand(400, -1)).double()
+    error = (36**2 / 12 / 400) ** 0.5
+    assert float((turns.mean(dim=0) - 17.5).abs().max()) < 4 * error
+    place = torch.arange(36).double()
+    slope = ((turns - 17.5) * (place - place.mean())).mean(dim=1) / (36**2 / 12)
+    assert abs(float(slope.mean())) < 4 / (36 * 400) ** 0.5
+
+
+@pytest.mark.parametrize("turn", [lambda v: v.flip(-1), lambda v: v.flip(-2), lambda v: v.flip(-2, -1), lambda v: v.mT])
+def test_a_turned_image_has_about_the_same_curves_of_a_mask(turn: Callable[[Tensor], Tensor]) -> None:
+    """A model that sees an object by its upper rows alone; a mask's pixels all tie."""
+
+    class Marked(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            logit = 10 * x[:, 1:2] + 200 * x[:, :1].mean((2, 3), keepdim=True) - 12
+            return torch.cat([-logit, logit], dim=1) / 2
+
+    x = 0.02 * torch.rand(6, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    x[:, 1, 4:24, 6:22] += 0.8
+    x[:, 0, 4:8, 6:22] += 0.7
+    areas = []
+    for seen in (x, turn(x)):
+        targets = TargetSelector(classes=[1])(Marked()(seen))
+        found = curves(Marked(), seen, targets, targets.region.float(), fill=ConstantFill())
+        areas.append(torch.stack([torch.trapezoid(c.values.double(), c.fractions).mean() for c in found]))
+    torch.testing.assert_close(areas[0], areas[1], atol=0.03, rtol=0)
 
 
 def test_a_score_too_low_gives_no_curve() -> None:

@@ -65,7 +65,7 @@ def test_areas_are_those_of_torch_cam(steps: int) -> None:
     counts = torch.tensor([*range(0, pixels, -(-pixels // steps)), pixels])
     with attribution_context(net):
         probe = Probe(net, x, targets, Intervention(MeanFill()))
-        ranks = pixel_ranks(maps)
+        ranks = pixel_ranks(maps, probe.tie_order[targets.image_index])
         found = [
             torch.stack([probe.confidence_without(mask(c)) for c in counts], dim=1) / probe.confidence[:, None]
             for mask in (lambda c: ranks < c, lambda c: ranks >= c)

@@ -36,7 +36,7 @@ def road_curves(
 
     Args:
         probe: the batch; its own fills are not used.
-        attribution: ``(N, *S)``; ties are broken by place.
+        attribution: ``(N, *S)``; ties go in the random order of the probe, :attr:`segaudit.Probe.tie_order`.
         shares: of the image's pixels that are imputed, each in (0, 1). Each costs two forwards a target.
         fill: the imputer. Defaults to :class:`segaudit.intervention.NoisyLinearFill`.
 
@@ -51,7 +51,7 @@ def road_curves(
         raise ValueError(f"shares are parts of the image's pixels between 0 and 1, got {list(shares)}.")
     imputing = Intervention(fill or NoisyLinearFill())
     imputed = Probe(probe.model, probe.images, probe.targets, imputing, probe.logits, batching=probe.batching)
-    place = pixel_ranks(attribution)
+    place = pixel_ranks(attribution, probe.tie_order[probe.targets.image_index])
     pixels = attribution[0].numel() if len(attribution) else 0
     counts = [round(share * pixels) for share in shares]
     most = [imputed.confidence_without(place < count) for count in counts]

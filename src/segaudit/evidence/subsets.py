@@ -122,7 +122,8 @@ def trace_segment_deletion(probe: Probe, attribution: Tensor, steps: int | None 
 
     Args:
         probe: the batch; the segments are those of the middle one of the intervention's scales.
-        attribution: ``(N, *S)``; segments of equal means go in the order of their labels.
+        attribution: ``(N, *S)``; segments of equal means go in a random order that follows
+            from the image.
         steps: points between the ends, evenly spaced over the segments. Defaults to the intervention's. No more than the
             scale is meant to have segments; each costs a forward a target.
 
@@ -133,7 +134,7 @@ def trace_segment_deletion(probe: Probe, attribution: Tensor, steps: int | None 
     """
     labels, count = _middle_scale(probe)
     labels = labels[probe.targets.image_index]
-    filled_at_least, sizes = segment_ranks(attribution, labels)
+    filled_at_least, sizes = segment_ranks(attribution, labels, probe.tie_keys[probe.targets.image_index])
     segments = (sizes > 0).sum(dim=1, keepdim=True)
     steps = min(steps or probe.intervention.steps, count - 1)
     filled = (torch.linspace(0, 1, steps + 2, dtype=torch.float64, device=labels.device) * segments).round()

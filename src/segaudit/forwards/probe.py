@@ -11,7 +11,7 @@ from segaudit.forwards.batching import Batching
 from segaudit.forwards.cost import Cost, PassCounter, now
 from segaudit.forwards.curve import Curve, trace
 from segaudit.forwards.output import logits_of
-from segaudit.forwards.removal_order import nearest, pixel_ranks, unit_ranks
+from segaudit.forwards.removal_order import nearest, pixel_ranks, tie_keys, tie_order, unit_ranks
 from segaudit.forwards.target import Targets, rounds, target_confidence
 from segaudit.functional.faithfulness import MIN_CONFIDENCE
 from segaudit.intervention.intervention import Intervention
@@ -175,11 +175,21 @@ class Probe:
         """Confidence in each target when its whole image is filled, ``(N,)`` in [0, 1]."""
         return self.once("filled_confidence", lambda: self._filled_confidences.gather(0, self.fill_index[None])[0])
 
+    @property
+    def tie_keys(self) -> Tensor:
+        """A key for each image ``(B,)``, from which the random order of ties follows; it depends on the image alone."""
+        return self.once("tie_keys", lambda: tie_keys(self.images))
+
+    @property
+    def tie_order(self) -> Tensor:
+        """The pixels of each image in the random order in which ties are filled, ``(B, P)``, the same for all explainers."""
+        return self.once("tie_order", lambda: tie_order(self.tie_keys, self.images[0, 0].numel()))
+
     def deletion_curve(self, attribution: Tensor, steps: int | None = None) -> Curve:
         """Trace the confidence, relative to S(x), as the most attributed pixels are filled.
 
         Args:
-            attribution: ``(N, *S)``; ties are broken by place.
+            attribution: ``(N, *S)``; ties go in the order of :attr:`tie_order`.
             steps: points between the ends. Defaults to the intervention's.
 
         """
@@ -191,7 +201,7 @@ class Probe:
         """Trace the confidence, relative to S(x), as the most attributed pixels are shown in the filled image.
 
         Args:
-            attribution: ``(N, *S)``; ties are broken by place.
+            attribution: ``(N, *S)``; ties go in the order of :attr:`tie_order`.
             steps: points between the ends. Defaults to the intervention's.
 
         """
@@ -280,10 +290,11 @@ class Probe:
     def _order(self, attribution: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Ranks ``(N, *S)``, one for all pixels of a unit, and what gives the nearest number of pixels in whole units."""
         if self.intervention.units is None:
-            return pixel_ranks(attribution), lambda counts: counts
+            return pixel_ranks(attribution, self.tie_order[self.targets.image_index]), lambda counts: counts
         units = self.intervention.units
         (labels,) = self.once("units", lambda: units(self.images))
-        ranks, whole = unit_ranks(attribution, labels[self.targets.image_index])
+        image = self.targets.image_index
+        ranks, whole = unit_ranks(attribution, labels[image], self.tie_keys[image])
         return ranks, lambda counts: nearest(counts, whole)
 
     def _curve(

@@ -1,6 +1,6 @@
 """Defines what every score's class is: a metric that averages values over the targets that could be scored."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,11 +20,16 @@ class TargetMean(Metric):
     ``plot_lower_bound`` and ``plot_upper_bound``, torchmetrics' own, are the range of every value that the evidence of an
     audit can give; None where there is no end. S is in [0, 1], and a target with S(x) below 0.05 is not scored. So
     confidences relative to S(x) are in [0, 20], and the ranges of faithfulness follow from that.
+
+    ``score_range`` is the range that intervals of a mean rest on: [0, 1], or [-1, 1] for a score that has a sign. Values
+    outside of it are rare. They are clipped for intervals, and the share clipped is reported. None, the default, is for a
+    score without a range, such as seconds; its intervals then rest on the spread of the values alone.
     """
 
     full_state_update = False
     is_differentiable = False
     higher_is_better: bool | None = None
+    score_range: ClassVar[tuple[float, float] | None] = None
 
     values: list[Tensor]
 

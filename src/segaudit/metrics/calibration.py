@@ -14,6 +14,7 @@ class EffectCalibration(TargetMean):
     higher_is_better = True
     plot_lower_bound = -1.0
     plot_upper_bound = 1.0
+    score_range = (-1.0, 1.0)
 
     def update(self, segment_attribution: Tensor, segment_effect: Tensor) -> None:
         """Add the maps' means ``(N, K, R)`` over the segments of K partitions and the segments' effects ``(N, K, R)``."""
@@ -26,6 +27,7 @@ class EffectCalibrationError(TargetMean):
     higher_is_better = False
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    score_range = (0.0, 1.0)
 
     def update(self, segment_attribution: Tensor, segment_effect: Tensor) -> None:
         """Add the maps' means ``(N, K, R)`` over the segments of K partitions and the segments' effects ``(N, K, R)``."""

@@ -88,6 +88,22 @@ def describe(name: str) -> str:
     return f"{head}\n\n{inspect.getdoc(_documented(entry.cls))}"
 
 
+def score_range(name: str) -> tuple[float, float] | None:
+    """Return the range that a score's class declares for intervals, by its short name, a user's own classes included.
+
+    None for a score that has no range, for one whose class is not known here, and for one that two classes claim with
+    different ranges.
+
+    Example:
+        >>> score_range("off_target_leakage"), score_range("faithfulness_gap"), score_range("seconds")
+        ((0.0, 1.0), (-1.0, 1.0), None)
+
+    """
+    every = subclasses(TargetMean)  # type: ignore[type-abstract]
+    ranges = {cls.score_range for cls in every if snake_case(cls.__name__) == name}
+    return ranges.pop() if len(ranges) == 1 else None
+
+
 def _documented(cls: type[TargetMean]) -> object:
     """Return what has the score's docstring: its function, or where it has none its class."""
     return getattr(segaudit.functional, snake_case(cls.__name__), cls)

@@ -13,6 +13,7 @@ class CueMass(TargetMean):
 
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    score_range = (0.0, 1.0)
 
     def update(self, attribution: Tensor, cue: Tensor) -> None:
         """Add maps ``(N, *S)`` and cues ``(N, *S)`` bool."""
@@ -24,6 +25,7 @@ class CueEffect(TargetMean):
 
     plot_lower_bound = -19.0
     plot_upper_bound = 1.0
+    score_range = (-1.0, 1.0)
 
     def update(self, confidence: Tensor, confidence_without_cue: Tensor) -> None:
         """Add confidences ``(N,)`` with and without the cue."""

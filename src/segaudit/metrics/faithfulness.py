@@ -45,6 +45,7 @@ class DeletionAUC(TargetMean):
     higher_is_better = False
     plot_lower_bound = -1.0
     plot_upper_bound = 39.0
+    score_range = (0.0, 1.0)
 
     def update(self, deletion_curve: Tensor, deletion_fractions: Tensor) -> None:
         """Add deletion curves ``(N, K)`` and the fractions of filled pixels, ``(K,)`` or ``(N, K)``."""
@@ -57,6 +58,7 @@ class InsertionAUC(TargetMean):
     higher_is_better = True
     plot_lower_bound = -1.0
     plot_upper_bound = 39.0
+    score_range = (0.0, 1.0)
 
     def update(self, insertion_curve: Tensor, insertion_fractions: Tensor) -> None:
         """Add insertion curves ``(N, K)`` and the fractions of shown pixels, ``(K,)`` or ``(N, K)``."""
@@ -69,6 +71,7 @@ class FaithfulnessGap(TargetMean):
     higher_is_better = True
     plot_lower_bound = -40.0
     plot_upper_bound = 40.0
+    score_range = (-1.0, 1.0)
 
     def update(
         self, deletion_curve: Tensor, deletion_fractions: Tensor, insertion_curve: Tensor, insertion_fractions: Tensor
@@ -83,6 +86,7 @@ class CurveError(TargetMean):
     higher_is_better = False
     plot_lower_bound = 0.0
     plot_upper_bound = 40.0
+    score_range = (0.0, 1.0)
 
     def update(self, deletion_error: Tensor, insertion_error: Tensor, confidence: Tensor, filled_confidence: Tensor) -> None:
         """Add errors ``(N,)`` and confidences ``(N,)`` of images and of filled images."""
@@ -101,6 +105,7 @@ class Comprehensiveness(TargetMean):
     higher_is_better = True
     plot_lower_bound = -19.0
     plot_upper_bound = 1.0
+    score_range = (-1.0, 1.0)
 
     def __init__(self, k: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -123,6 +128,7 @@ class Sufficiency(TargetMean):
     higher_is_better = False
     plot_lower_bound = -19.0
     plot_upper_bound = 1.0
+    score_range = (-1.0, 1.0)
 
     def __init__(self, k: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -139,6 +145,7 @@ class Monotonicity(TargetMean):
     higher_is_better = True
     plot_lower_bound = 0.5
     plot_upper_bound = 1.0
+    score_range = (0.5, 1.0)
 
     def update(self, insertion_curve: Tensor) -> None:
         """Add insertion curves ``(N, K)``."""
@@ -151,6 +158,7 @@ class IROF(TargetMean):
     higher_is_better = True
     plot_lower_bound = -38.0
     plot_upper_bound = 2.0
+    score_range = (0.0, 1.0)
 
     def update(self, segment_deletion_curve: Tensor, segment_deletion_fractions: Tensor) -> None:
         """Add curves over segments ``(N, K)`` and the fractions of filled segments, ``(K,)`` or ``(N, K)``."""
@@ -163,6 +171,7 @@ class FillResidual(TargetMean):
     higher_is_better = False
     plot_lower_bound = 0.0
     plot_upper_bound = 20.0
+    score_range = (0.0, 1.0)
 
     def update(self, confidence: Tensor, filled_confidence: Tensor) -> None:
         """Add confidences ``(N,)`` of images and of filled images."""

@@ -14,6 +14,7 @@ class ROAD(TargetMean):
     higher_is_better = True
     plot_lower_bound = -10.0
     plot_upper_bound = 10.0
+    score_range = (-1.0, 1.0)
 
     def update(self, road_deletion: Tensor, road_retention: Tensor) -> None:
         """Add relative confidences ``(N, J)`` without the most and without the least attributed shares of pixels."""

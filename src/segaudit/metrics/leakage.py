@@ -22,6 +22,7 @@ class OffTargetLeakage(TargetMean):
     higher_is_better = False
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    score_range = (0.0, 1.0)
 
     def __init__(self, tolerance: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -45,6 +46,7 @@ class UnsupportedLeakage(TargetMean):
     higher_is_better = False
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    score_range = (0.0, 1.0)
 
     def __init__(self, tolerance: int = 0, epsilon: float = EPSILON, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -22,6 +22,7 @@ class PointingGame(TargetMean):
     higher_is_better = True
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    score_range = (0.0, 1.0)
 
     def __init__(self, tolerance: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -38,6 +39,7 @@ class RelevanceMass(TargetMean):
     higher_is_better = True
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    score_range = (0.0, 1.0)
 
     def update(self, attribution: Tensor, region: Tensor) -> None:
         """Add maps ``(N, *S)`` and regions ``(N, *S)`` bool."""
@@ -50,6 +52,7 @@ class RelevanceRank(TargetMean):
     higher_is_better = True
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    score_range = (0.0, 1.0)
 
     def update(self, attribution: Tensor, region: Tensor) -> None:
         """Add maps ``(N, *S)`` and regions ``(N, *S)`` bool."""
@@ -62,6 +65,7 @@ class LocalisationAUC(TargetMean):
     higher_is_better = True
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    score_range = (0.0, 1.0)
 
     def update(self, attribution: Tensor, region: Tensor) -> None:
         """Add maps ``(N, *S)`` and regions ``(N, *S)`` bool."""

@@ -14,6 +14,7 @@ class Randomisation(TargetMean):
     higher_is_better = False
     plot_lower_bound = -1.0
     plot_upper_bound = 1.0
+    score_range = (-1.0, 1.0)
 
     def update(self, attribution: Tensor, randomised_attribution: Tensor) -> None:
         """Add maps ``(N, *S)`` and maps of the randomised model ``(N, L, *S)``."""
@@ -26,6 +27,7 @@ class RandomisationFull(TargetMean):
     higher_is_better = False
     plot_lower_bound = -1.0
     plot_upper_bound = 1.0
+    score_range = (-1.0, 1.0)
 
     def update(self, attribution: Tensor, randomised_attribution: Tensor) -> None:
         """Add maps ``(N, *S)`` and maps of the randomised model ``(N, L, *S)``."""

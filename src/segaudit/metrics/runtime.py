@@ -26,6 +26,7 @@ class Seconds(TargetMean):
     higher_is_better = False
     plot_lower_bound = 0.0
     plot_upper_bound = None
+    score_range = None
 
     def update(self, seconds: Tensor) -> None:
         """Add seconds ``(N,)``."""
@@ -56,6 +57,7 @@ class Forwards(TargetMean):
     higher_is_better = False
     plot_lower_bound = 0.0
     plot_upper_bound = None
+    score_range = None
 
     def update(self, forwards: Tensor) -> None:
         """Add forward-equivalents ``(N,)``."""

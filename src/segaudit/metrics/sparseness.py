@@ -14,6 +14,7 @@ class Sparseness(TargetMean):
     higher_is_better = True
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    score_range = (0.0, 1.0)
 
     def update(self, attribution: Tensor) -> None:
         """Add maps ``(N, *S)``."""
@@ -26,6 +27,7 @@ class Entropy(TargetMean):
     higher_is_better = False
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    score_range = (0.0, 1.0)
 
     def update(self, attribution: Tensor) -> None:
         """Add maps ``(N, *S)``."""

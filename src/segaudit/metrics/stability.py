@@ -16,6 +16,7 @@ class Stability(TargetMean):
     higher_is_better = True
     plot_lower_bound = -1.0
     plot_upper_bound = 1.0
+    score_range = (-1.0, 1.0)
 
     def update(self, attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor) -> None:
         """Add maps ``(N, *S)``, their perturbed versions ``(N, P, *S)`` and which pairs count ``(N, P)``."""
@@ -28,6 +29,7 @@ class StabilityRetention(TargetMean):
     higher_is_better = True
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    score_range = (0.0, 1.0)
 
     def update(self, kept: Tensor) -> None:
         """Add which perturbations kept the prediction, ``(N, P)`` bool."""
@@ -40,6 +42,7 @@ class MaxSensitivity(TargetMean):
     higher_is_better = False
     plot_lower_bound = 0.0
     plot_upper_bound = None
+    score_range = None
 
     def update(self, attribution: Tensor, perturbed_attribution: Tensor, kept: Tensor) -> None:
         """Add maps ``(N, *S)``, their perturbed versions ``(N, P, *S)`` and which pairs count ``(N, P)``."""
@@ -58,6 +61,7 @@ class TopkOverlap(TargetMean):
     higher_is_better = True
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    score_range = (0.0, 1.0)
 
     def __init__(self, k: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)

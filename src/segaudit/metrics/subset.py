@@ -14,6 +14,7 @@ class Infidelity(TargetMean):
     higher_is_better = False
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    score_range = (0.0, 1.0)
 
     def update(self, subset_attribution: Tensor, subset_effect: Tensor) -> None:
         """Add the maps' sums over subsets ``(N, M)`` and the subsets' effects ``(N, M)``."""
@@ -26,6 +27,7 @@ class FaithfulnessCorrelation(TargetMean):
     higher_is_better = True
     plot_lower_bound = -1.0
     plot_upper_bound = 1.0
+    score_range = (-1.0, 1.0)
 
     def update(self, subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> None:
         """Add the maps' sums over subsets ``(N, M)``, the subsets' effects ``(N, M)`` and sizes ``(M,)``."""
@@ -38,6 +40,7 @@ class SensitivityN(TargetMean):
     higher_is_better = True
     plot_lower_bound = -1.0
     plot_upper_bound = 1.0
+    score_range = (-1.0, 1.0)
 
     def update(self, subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> None:
         """Add the maps' sums over subsets ``(N, M)``, the subsets' effects ``(N, M)`` and sizes ``(M,)``."""

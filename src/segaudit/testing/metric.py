@@ -120,6 +120,9 @@ class _Suite:
         declared = {name for cls in lineage[: lineage.index(TargetMean)] for name in vars(cls)}
         sentence = f"{self.name} does not declare its range: set plot_lower_bound and plot_upper_bound, None for no end."
         expect({"plot_lower_bound", "plot_upper_bound"} <= declared, sentence)
+        ends = self.make().score_range
+        right = ends is None or (len(ends) == 2 and ends[0] < ends[1])
+        expect(right, f"{self.name}.score_range must be None or a pair (low, high), low below high, got {ends!r}.")
 
     def gives_a_value_a_target(self) -> None:
         values, low, high = self.values, self.make().plot_lower_bound, self.make().plot_upper_bound
