@@ -63,6 +63,8 @@ class AuditedBatch:
         reasons: by explainer, why a score of each target is missing; empty where none is.
         classes: how many there are.
         evidence: what the scores were computed from, by explainer and name; under ``""`` what all explainers share.
+        fills: label of each target's fill.
+        groups: what each of the B images belongs to (a patient, a sequence, a site); empty where that is not known.
 
     """
 
@@ -76,9 +78,11 @@ class AuditedBatch:
     reasons: dict[str, list[str]] = field(default_factory=dict)
     classes: int = 0
     evidence: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    fills: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one row per (target, explainer): ids, class, area, every score, the reason where there is none."""
+        """Return one row per (target, explainer): ids, class, area, fill, every score, the reason where there is none."""
         targets = self.targets
         places = list(zip(targets.image_index.tolist(), targets.class_index.tolist(), targets.area.tolist(), strict=True))
         shared = {name: values.tolist() for name, values in self.scores.get("", {}).items()}
@@ -88,8 +92,10 @@ class AuditedBatch:
             rows += [
                 {
                     "sample_id": self.sample_ids[image],
+                    "group": self.groups[image] if self.groups else "",
                     "class_index": class_index,
                     "area": area,
+                    "fill": self.fills[n] if self.fills else "",
                     "explainer": explainer,
                     **{name: values[n] for name, values in scores.items()},
                     "reason": self.reasons[explainer][n],
@@ -178,6 +184,7 @@ class Auditor:
         masks: Tensor | None = None,
         sample_ids: Sequence[Any] | None = None,
         cues: Tensor | None = None,
+        groups: Sequence[Any] | None = None,
     ) -> AuditedBatch:
         """Audit one batch. The model is left as it was: modes, gradients, hooks, buffers, random states.
 
@@ -188,12 +195,17 @@ class Auditor:
             sample_ids: a name for each image. Defaults to numbers in the order of arrival. Targets with one name count
                 as one image in statistics.
             cues: planted cues ``(B, *S)``: the class index that a cue argues for, 0 where there is none.
+            groups: what each image belongs to: a patient, a sequence, a site. Images of one group are not independent, so
+                statistics count the group as one unit. Defaults to none; "" and None stand for an image without a group.
 
         Raises:
             ValueError: if something that a metric or the selector needs is missing or has the wrong shape.
 
         """
         ids = self._ids(images, sample_ids)
+        if groups is not None and len(groups) != len(images):
+            raise ValueError(f"{len(groups)} groups were given for {len(images)} images.")
+        of_group = [""] * len(images) if groups is None else ["" if group is None else str(group) for group in groups]
         if cues is None and {"cue", "confidence_without_cue"} & {one.name for one in self._needed}:
             raise ValueError(
                 "a metric needs planted cues, but none were given: pass cues, or leave out cue_mass and cue_effect."
@@ -208,7 +220,8 @@ class Auditor:
             targets = self.selector(logits, masks)
             probe = Probe(model, images, targets, self.intervention, logits, cues, batching=self.batching)
             classes = class_logits(logits).shape[1]
-            batch = AuditedBatch(ids, images, predict(logits), masks, targets, classes=classes)
+            batch = AuditedBatch(ids, images, predict(logits), masks, targets, classes=classes, groups=of_group)
+            batch.fills = probe.fill_names
             asks = self._collect(Ask(probe, self.perturbations), batch) if len(targets) else {}
         with self._all_or_nothing():
             for name in asks:
@@ -269,7 +282,7 @@ class Auditor:
         return counts
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one row per (target, explainer) of all ranks: ids, class, area, every score, the reason if it has none.
+        """Return one row per (target, explainer) of all ranks: ids, class, area, fill, scores, the reason if one is missing.
 
         Under a process group every rank must call it; all get all rows.
         """
