@@ -15,6 +15,7 @@ from torchmetrics import Metric
 from segaudit.attribution import Explainer, attribution_context
 from segaudit.evidence import Ask, Evidence, compute, evidence_of
 from segaudit.evidence.missing import partly_missing, unscorable
+from segaudit.evidence.second_fill import without_second_fill
 from segaudit.forwards import Batching, Probe, Targets, TargetSelector
 from segaudit.forwards.output import class_logits, predict
 from segaudit.forwards.probe import forward
@@ -25,6 +26,8 @@ from segaudit.statistics import Estimate, summary
 
 T = TypeVar("T")
 
+#: The score that an offline audit adds.
+_SECOND = "second_fill_gap"
 DEFAULT_EXPLAINERS = (
     "saliency",
     "integrated_gradients",
@@ -153,17 +156,34 @@ class Auditor:
         self.selector = selector or TargetSelector()
         self.intervention = intervention or Intervention()
         self.perturbations = list(perturbations) if perturbations is not None else [GaussianNoise(), Brightness()]
-        self._asked = {name: evidence_of(name, metric) for name, metric in named.items()}
-        shared = {name for name, asked in self._asked.items() if not any(one.per_explainer for one in asked.values())}
+        self._given = dict(named)
+        self._use_metrics(named)
         if not self.perturbations and {"perturbed_attribution", "kept"} & {one.name for one in self._needed}:
             raise ValueError("stability is measured under perturbations: name at least one, or leave stability out.")
+        self.begin_run()
+        self.reset()
+
+    def _use_metrics(self, named: Mapping[str, Metric]) -> None:
+        self._asked = {name: evidence_of(name, metric) for name, metric in named.items()}
+        shared = {name for name, asked in self._asked.items() if not any(one.per_explainer for one in asked.values())}
         self._metrics: dict[str, dict[str, Metric]] = {
             name: {key: metric.clone() for key, metric in named.items() if (key in shared) == (name == "")}
             for name in ("", *self.explainers)
         }
         self._directions = {name: metric.higher_is_better for name, metric in named.items()}
-        self.begin_run()
-        self.reset()
+
+    def score_second_fill(self, wanted: bool) -> None:
+        """Add ``second_fill_gap`` to the scores, or take it away again. Where scores change, all updates are forgotten.
+
+        Offline audits want it, so that their verdict can say whether a second fill agrees. It is added only where
+        ``faithfulness_gap`` is scored under several fills. It is never taken away from an auditor that was made with it.
+        """
+        wanted = wanted and "faithfulness_gap" in self._given and len(self.intervention.fills) > 1
+        extra = built_in([_SECOND], TargetMean) if wanted else {}  # type: ignore[type-abstract]
+        named = self._given | {name: metric for name, metric in extra.items() if name not in self._given}
+        if named.keys() != self._asked.keys():
+            self._use_metrics(named)
+            self.reset()
 
     def begin_run(self) -> Batching:
         """Forget what an earlier run decided about the size and the precision of passes, and return the new decisions."""
@@ -268,7 +288,8 @@ class Auditor:
     def counts(self) -> dict[str, Tensor]:
         """Count what was audited, over all updates and ranks; every rank must call it.
 
-        ``images``, ``targets``, and by ``<explainer>/unscored`` the targets for which some score is missing.
+        ``images``, ``targets``, and by ``<explainer>/unscored`` the targets for which some score is missing, other than
+        under a second fill.
         """
         records = self.records()
         first = next(iter(self.explainers))
@@ -277,7 +298,7 @@ class Auditor:
             "targets": torch.tensor(float(sum(row["explainer"] == first for row in records))),
         }
         for explainer in self.explainers:
-            missing = sum(row["explainer"] == explainer and bool(row["reason"]) for row in records)
+            missing = sum(row["explainer"] == explainer and bool(without_second_fill(row["reason"])) for row in records)
             counts[score_key(explainer, "unscored")] = torch.tensor(float(missing))
         return counts
 

@@ -71,6 +71,22 @@ class Probe:
         moved._origin = self
         return moved
 
+    def with_second_fill(self) -> Self:
+        """Ask about the same images and targets, each target filled by the fill that differs next most from its region.
+
+        Raises:
+            ValueError: if the intervention has one fill only.
+
+        """
+        if len(self.intervention.fills) == 1:
+            raise ValueError("the intervention has one fill only, so there is no second one.")
+        # Not simply the second of the order: the first may have been given.
+        order = self._fill_order
+        second = torch.where(order[0] == self.fill_index, order[1], order[0])
+        return type(self)(
+            self.model, self.images, self.targets, self.intervention, self.logits, self.cues, second, self.batching
+        )
+
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Call ``make`` for the first who asks for ``key``, and give all others the same result and the same cost."""
         if key not in self._shared:
@@ -284,7 +300,7 @@ class Probe:
         return self.once("fill_order", lambda: ranked(fill_distances(self.images, self.filled, *where)))
 
     def _ask_filled(self) -> Tensor:
-        """Confidence in each target when its whole image is filled, ``(N,)``: one forward for each fill that an image has."""
+        """Confidence in each target when its whole image is filled, ``(N,)``: one forward for each fill of an image."""
         images = self.targets.image_index
         scenes, scene_of = (self.fill_index * len(self.images) + images).unique(return_inverse=True)
         filled = self.filled.flatten(0, 1)[scenes]

@@ -46,7 +46,7 @@ def fill_distances(images: Tensor, filled: Sequence[Tensor] | Tensor, image_inde
 
 
 def ranked(distances: Tensor) -> Tensor:
-    """Rank the fills of each target by their distances ``(F, N)``, the farthest first; of equals, the first fill comes first.
+    """Rank the fills of each target by their distances ``(F, N)``, the farthest first; equals keep their order.
 
     Returns:
         Indices of fills ``(F, N)``: a column holds each of 0 to F - 1 once.
