@@ -182,6 +182,7 @@ class AttributionAudit(Callback):
 
         """
         check_strategy(trainer.strategy)
+        self.auditor.score_second_fill(self.offline is not None)
         self.auditor.begin_run().use_precision_of(trainer.precision)
         with isolate_rng():
             define_directions(trainer.loggers, self.directions)

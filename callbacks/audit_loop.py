@@ -54,7 +54,7 @@ class AuditLoop:
 
     Args:
         auditor: explains and scores.
-        unpack: takes images, masks, ids and cues out of a batch.
+        unpack: takes images, masks, ids, cues and groups out of a batch.
         policy: decides whether an error ends the run.
         panels: number of targets to draw.
 
@@ -170,7 +170,9 @@ class AuditLoop:
         sample = self.unpack(images.batch(rows))
         ids = rows if sample.ids is None else sample.ids
         targets = None if panel is None else panel.targets(rows, sample.images.device)
-        return self.auditor.update(images.pl_module, sample.images, sample.masks, ids, sample.cues, targets)
+        return self.auditor.update(
+            images.pl_module, sample.images, sample.masks, ids, sample.cues, sample.groups, targets
+        )
 
     def _compute(self, trainer: Trainer) -> dict[str, Tensor]:
         """Compute the scores over all images; all are NaN, beside the counts, if a metric fails."""

@@ -106,6 +106,18 @@ SCORES: dict[str, Score] = {
         slow_gap,
         True,
     ),
+    "second_fill_gap": Score(
+        M.SecondFillGap,
+        F.second_fill_gap,
+        (
+            "second_deletion_curve",
+            "second_deletion_fractions",
+            "second_insertion_curve",
+            "second_insertion_fractions",
+        ),
+        slow_gap,
+        True,
+    ),
     "curve_error": Score(
         M.CurveError,
         F.curve_error,

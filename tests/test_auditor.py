@@ -182,6 +182,8 @@ def test_wrong_batches() -> None:
         auditor.update(Net(), torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(ValueError, match="3 sample_ids were given for 4 images"):
         auditor.update(Net(), images(), sample_ids="abc")
+    with pytest.raises(ValueError, match="3 groups were given for 4 images"):
+        auditor.update(Net(), images(), groups="abc")
     with pytest.raises(ValueError, match="needs the masks"):
         Auditor(["random"], ["seconds"], TargetSelector("correct")).update(Net(), images())
     assert auditor.records() == []
@@ -273,16 +275,22 @@ def test_records_have_a_row_for_each_target_and_explainer() -> None:
     model, x = Net(), images()
     auditor = Auditor({"a": Random(), "b": "saliency"}, ["off_target_leakage", "fill_residual"], intervention=FEW)
     rows, first = [], 0
-    for part in x.split(3):
-        batch = auditor.update(model, part, sample_ids=[f"im{first + i}" for i in range(len(part))])
+    fills = []
+    for part, groups in zip(x.split(3), (["p", None, 7], None), strict=True):
+        batch = auditor.update(model, part, sample_ids=[f"im{first + i}" for i in range(len(part))], groups=groups)
+        named = ["", "", ""] if groups is None else ["p", "", "7"]
+        assert Probe(model, part, batch.targets, FEW).fill_names == batch.fills
+        fills += batch.fills
         first += len(part)
         for explainer in ("a", "b"):
             for n in range(len(batch.targets)):
                 rows.append(  # noqa: PERF401
                     {
                         "sample_id": batch.sample_ids[int(batch.targets.image_index[n])],
+                        "group": named[int(batch.targets.image_index[n])],
                         "class_index": int(batch.targets.class_index[n]),
                         "area": float(batch.targets.region[n].float().mean()),
+                        "fill": batch.fills[n],
                         "explainer": explainer,
                         "fill_residual": float(batch.scores[""]["fill_residual"][n]),
                         "off_target_leakage": float(batch.scores[explainer]["off_target_leakage"][n]),
@@ -290,6 +298,7 @@ def test_records_have_a_row_for_each_target_and_explainer() -> None:
                     }
                 )
     assert auditor.records() == rows
+    assert set(fills) == {"range_fill(0)", "range_fill(1)"}
     assert {row["sample_id"] for row in rows} == {"im0", "im1", "im2", "im3"}
     values = auditor.compute()
     assert values.keys() == {

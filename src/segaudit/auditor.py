@@ -16,6 +16,7 @@ from torchmetrics import Metric
 from segaudit.attribution import Explainer, attribution_context
 from segaudit.evidence import Ask, Evidence, compute, evidence_of
 from segaudit.evidence.missing import partly_missing, unscorable
+from segaudit.evidence.second_fill import without_second_fill
 from segaudit.forwards import Batching, Probe, Targets, TargetSelector
 from segaudit.forwards.output import class_logits, predict
 from segaudit.forwards.probe import forward
@@ -29,6 +30,8 @@ T = TypeVar("T")
 #: Version of the rules by which targets are chosen and scored. Figures of different versions are never ranked together.
 PROTOCOL = 2
 
+#: The score that an offline audit adds.
+_SECOND = "second_fill_gap"
 DEFAULT_EXPLAINERS = (
     "saliency",
     "integrated_gradients",
@@ -70,6 +73,8 @@ class AuditedBatch:
         confidence: S(x) of each target, ``(N,)`` in [0, 1].
         predicted_area: share of its image that the model calls the target's class, ``(N,)`` in [0, 1].
         evidence: what the scores were computed from, by explainer and name; under ``""`` what all explainers share.
+        fills: label of each target's fill.
+        groups: what each of the B images belongs to (a patient, a sequence, a site); empty where that is not known.
 
     """
 
@@ -86,9 +91,11 @@ class AuditedBatch:
     confidence: Tensor = field(default_factory=lambda: torch.zeros(0))
     predicted_area: Tensor = field(default_factory=lambda: torch.zeros(0))
     evidence: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    fills: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one row per (target, explainer): ids, class, areas, confidence, scores, the reason where one is missing."""
+        """Return one row per (target, explainer): ids, class, areas, confidence, fill, scores, reasons for missing ones."""
         targets = self.targets
         columns = (targets.image_index, targets.class_index, targets.area, self.predicted_area, self.confidence)
         places = list(zip(*(column.tolist() for column in columns), strict=True))
@@ -99,10 +106,12 @@ class AuditedBatch:
             rows += [
                 {
                     "sample_id": self.sample_ids[image],
+                    "group": self.groups[image] if self.groups else "",
                     "class_index": class_index,
                     "area": area,
                     "predicted_area": predicted_area,
                     "confidence": confidence,
+                    "fill": self.fills[n] if self.fills else "",
                     "explainer": explainer,
                     **{name: values[n] for name, values in scores.items()},
                     "reason": self.reasons[explainer][n],
@@ -161,18 +170,35 @@ class Auditor:
         self.selector = selector or TargetSelector()
         self.intervention = intervention or Intervention()
         self.perturbations = list(perturbations) if perturbations is not None else [GaussianNoise(), Brightness()]
-        self._asked = {name: evidence_of(name, metric) for name, metric in named.items()}
-        shared = {name for name, asked in self._asked.items() if not any(one.per_explainer for one in asked.values())}
+        self._given = dict(named)
+        self._use_metrics(named)
         if not self.perturbations and {"perturbed_attribution", "kept"} & {one.name for one in self._needed}:
             raise ValueError("stability is measured under perturbations: name at least one, or leave stability out.")
+        self.begin_run()
+        self.reset()
+
+    def _use_metrics(self, named: Mapping[str, Metric]) -> None:
+        self._asked = {name: evidence_of(name, metric) for name, metric in named.items()}
+        shared = {name for name, asked in self._asked.items() if not any(one.per_explainer for one in asked.values())}
         self._metrics: dict[str, dict[str, Metric]] = {
             name: {key: metric.clone() for key, metric in named.items() if (key in shared) == (name == "")}
             for name in ("", *self.explainers)
         }
         self._directions = {name: metric.higher_is_better for name, metric in named.items()}
         self._ranges = {name: getattr(metric, "score_range", None) for name, metric in named.items()}
-        self.begin_run()
-        self.reset()
+
+    def score_second_fill(self, wanted: bool) -> None:
+        """Add ``second_fill_gap`` to the scores, or take it away again. Where scores change, all updates are forgotten.
+
+        Offline audits want it, so that their verdict can say whether a second fill agrees. It is added only where
+        ``faithfulness_gap`` is scored under several fills. It is never taken away from an auditor that was made with it.
+        """
+        wanted = wanted and "faithfulness_gap" in self._given and len(self.intervention.fills) > 1
+        extra = built_in([_SECOND], TargetMean) if wanted else {}  # type: ignore[type-abstract]
+        named = self._given | {name: metric for name, metric in extra.items() if name not in self._given}
+        if named.keys() != self._asked.keys():
+            self._use_metrics(named)
+            self.reset()
 
     def begin_run(self) -> Batching:
         """Forget what an earlier run decided about the size and the precision of passes, and return the new decisions."""
@@ -193,6 +219,7 @@ class Auditor:
         masks: Tensor | None = None,
         sample_ids: Sequence[Any] | None = None,
         cues: Tensor | None = None,
+        groups: Sequence[Any] | None = None,
         targets: Targets | None = None,
     ) -> AuditedBatch:
         """Audit one batch. The model is left as it was: modes, gradients, hooks, buffers, random states.
@@ -204,6 +231,8 @@ class Auditor:
             sample_ids: a name for each image. Defaults to numbers in the order of arrival. Targets with one name count
                 as one image in statistics.
             cues: planted cues ``(B, *S)``: the class index that a cue argues for, 0 where there is none.
+            groups: what each image belongs to: a patient, a sequence, a site. Images of one group are not independent, so
+                statistics count the group as one unit. Defaults to none; "" and None stand for an image without a group.
             targets: targets to explain, such as those of a panel. Defaults to those that the selector chooses.
 
         Raises:
@@ -211,6 +240,9 @@ class Auditor:
 
         """
         ids = self._ids(images, sample_ids)
+        if groups is not None and len(groups) != len(images):
+            raise ValueError(f"{len(groups)} groups were given for {len(images)} images.")
+        of_group = [""] * len(images) if groups is None else ["" if group is None else str(group) for group in groups]
         if cues is None and {"cue", "confidence_without_cue"} & {one.name for one in self._needed}:
             raise ValueError(
                 "a metric needs planted cues, but none were given: pass cues, or leave out cue_mass and cue_effect."
@@ -226,8 +258,9 @@ class Auditor:
             probe = Probe(model, images, targets, self.intervention, logits, cues, batching=self.batching)
             classes = class_logits(logits).shape[1]
             batch = AuditedBatch(
-                ids, images, predict(logits), masks, targets, classes=classes, channels=logits.shape[1]
+                ids, images, predict(logits), masks, targets, classes=classes, channels=logits.shape[1], groups=of_group
             )
+            batch.fills = probe.fill_names
             if len(targets):
                 batch.confidence = probe.confidence.cpu()
                 batch.predicted_area = _predicted_area(batch.prediction, targets).cpu()
@@ -277,8 +310,8 @@ class Auditor:
     def counts(self) -> dict[str, Tensor]:
         """Count what was audited, over all updates and ranks; every rank must call it.
 
-        ``images``, ``targets``, by ``<explainer>/unscored`` the targets for which some score is missing, and by
-        ``<explainer>/<score>/targets`` those that the score's mean is over.
+        ``images``, ``targets``, by ``<explainer>/unscored`` the targets for which some score is missing, other than under
+        a second fill, and by ``<explainer>/<score>/targets`` those that the score's mean is over.
         """
         records = self.records()
         first = next(iter(self.explainers))
@@ -287,7 +320,7 @@ class Auditor:
             "targets": torch.tensor(float(sum(row["explainer"] == first for row in records))),
         }
         for explainer in self.explainers:
-            missing = sum(row["explainer"] == explainer and bool(row["reason"]) for row in records)
+            missing = sum(row["explainer"] == explainer and bool(without_second_fill(row["reason"])) for row in records)
             counts[score_key(explainer, "unscored")] = torch.tensor(float(missing))
         for name, metrics in self._metrics.items():
             rows = [row for row in records if row["explainer"] == (name or first)]
@@ -297,7 +330,7 @@ class Auditor:
         return counts
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one row per (target, explainer) of all ranks: ids, class, area, every score, the reason if it has none.
+        """Return one row per (target, explainer) of all ranks: ids, class, area, fill, scores, the reason if one is missing.
 
         Under a process group every rank must call it; all get all rows.
         """

@@ -487,8 +487,8 @@ def test_what_the_run_folder_holds(tmp_path, capsys):
 
     table = pq.read_table(folder / "audit" / f"{names[1]}.parquet")
     assert set(table.column_names) == {
-        "epoch", "step", "class", "sample_id", "class_index", "area", "predicted_area", "confidence", "image_iou",
-        "explainer", "reason", "protocol", *DEFAULT_METRICS,
+        "epoch", "step", "class", "sample_id", "group", "class_index", "area", "predicted_area", "confidence", "image_iou",
+        "fill", "explainer", "reason", "protocol", *DEFAULT_METRICS,
     }  # fmt: skip
     rows = table.to_pylist()
     assert len(rows) == audited.values["targets"] * len(DEFAULT_EXPLAINERS)

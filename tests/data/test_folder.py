@@ -17,6 +17,32 @@ def test_a_folder(pair_folder):
     assert [item["id"] for item in data.dataset("val")] == ["c"]
 
 
+def test_groups(pair_folder):
+    pair_folder("train", {"p1_a": (8, 8)})
+    pair_folder("val", {"p1_a": (8, 8), "p1_b": (8, 8), "p2_a": (8, 8)})
+    data = FolderDataModule(pair_folder.root, batch_size=3, group=r"images/([^_]+)_")
+    assert next(iter(data.val_dataloader()))["group"] == ["p1", "p1", "p2"]
+    by_split = FolderDataModule(pair_folder.root, group="^([^/]+)/")
+    assert [item["group"] for item in by_split.dataset("val")] == ["val"] * 3
+    assert "group" not in FolderDataModule(pair_folder.root).dataset("val")[0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("(p1)_", r"finds no group in val/images/p2_a\.png: change `group`"),
+        ("p(x?)", "finds no group in val/images/p1_a"),
+        ("p._", "has 0 parts in round brackets"),
+        ("(p)(.)", "has 2 parts in round brackets"),
+        ("(p", "is no regular expression"),
+    ],
+)
+def test_wrong_groups(pair_folder, pattern, expected):
+    pair_folder("val", {"p1_a": (8, 8), "p2_a": (8, 8)})
+    with pytest.raises(DataError, match=expected):
+        FolderDataModule(pair_folder.root, group=pattern).dataset("val")
+
+
 def test_test_may_be_missing_until_it_is_used(pair_folder):
     pair_folder("train", {"a": (8, 8)})
     data = FolderDataModule(str(pair_folder.root))

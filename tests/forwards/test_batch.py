@@ -19,6 +19,13 @@ def test_keys(images: str, masks: str) -> None:
     assert torch.equal(sample.cues, Y)
 
 
+@pytest.mark.parametrize("key", ["group", "groups"])
+@pytest.mark.parametrize("groups", [["a", "b"], torch.tensor([3, 4])])
+def test_groups(key: str, groups: object) -> None:
+    assert unpack({"image": X, key: groups}).groups == (["a", "b"] if isinstance(groups, list) else [3, 4])
+    assert unpack({"image": X}).groups is None
+
+
 @pytest.mark.parametrize("batch", [X, (X,), [X], {"image": X}])
 def test_without_masks(batch: object) -> None:
     sample = unpack(batch)

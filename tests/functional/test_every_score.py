@@ -74,6 +74,7 @@ def test_is_what_its_metric_adds(score: Score) -> None:
 UNSCORABLE = [
     *[(n, "deletion_curve", v) for n in ("deletion_auc", "faithfulness_gap") for v in ("nan", "inf", "-inf", "weak")],
     *[(n, "insertion_curve", v) for n in ("insertion_auc", "faithfulness_gap") for v in ("nan", "inf", "-inf", "weak")],
+    *[("second_fill_gap", f"second_{which}_curve", v) for which in ("deletion", "insertion") for v in ("nan", "weak")],
     *[
         (n, "attribution", v)
         for n in ("off_target_leakage", "unsupported_leakage", "cue_mass")
@@ -101,7 +102,7 @@ def test_nan_for_what_cannot_be_scored_and_for_that_alone(name: str, which: str,
     if how in ("nan", "inf", "-inf"):
         row.flatten()[min(2, row.numel() - 1)] = float(how)
     elif how == "weak":
-        row[-1 if which == "deletion_curve" else 0] = 0.51
+        row[-1 if "deletion" in which else 0] = 0.51
     elif how == "negative":
         row.abs_().neg_().sub_(0.1)
     else:

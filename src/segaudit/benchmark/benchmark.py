@@ -220,7 +220,7 @@ class Benchmark:
             assert x is not None
             ids = [str(i) for i in (rows if sample.ids is None else sample.ids)]
             self.auditor.reset()
-            batch = self.auditor.update(model, x, masks, ids, cues)
+            batch = self.auditor.update(model, x, masks, ids, cues, sample.groups)
             hashes = {name: sample_hash(batch.images[i], None if masks is None else masks[i]) for i, name in enumerate(ids)}
             if start == 0 and (panels := first_targets(batch, _PANELS)):
                 with atomic_write(self.folder / "panels" / f"{data}_{network}.png") as draft:

@@ -17,7 +17,7 @@ from segaudit.report.page import write_report
 from segaudit.report.plots import draw_plots
 from segaudit.report.tables import write_tables
 
-_KEYS = ("sample_id", "class_index", "area", "explainer", "reason")
+_KEYS = ("sample_id", "group", "class_index", "area", "fill", "explainer", "reason")
 
 
 def write_results(
@@ -72,8 +72,10 @@ def _long(data: str, network: str, records: Sequence[Mapping[str, Any]], names: 
             "data": data,
             "network": network,
             "sample_id": row["sample_id"],
+            "group": row.get("group", ""),  # blocks of earlier versions have none
             "class": class_name(names, row["class_index"]),
             "area": row["area"],
+            "fill": row.get("fill", ""),
             "explainer": row["explainer"],
             "score": score,
             "value": value,

@@ -1,5 +1,7 @@
 """FolderDataModule: images and masks in folders."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,17 @@ class FolderDataModule(SegmentationDataModule):
 
     Args:
         root: Folder that holds the splits and classes.txt.
+        group: Regular expression that finds what an image belongs to (a patient, a sequence, a site) in its path below
+            `root`, such as `val/images/0016E5_07959.jpg`; its part in round brackets is the group. For example,
+            `images/([^_]+)_` takes what stands before the first underscore. Statistics of audits count a group as one
+            unit. None if all images are independent.
         **kwargs: See `SegmentationDataModule`.
     """
 
-    def __init__(self, root: str | Path, **kwargs: Any) -> None:
+    def __init__(self, root: str | Path, group: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.root = Path(root)
+        self.group = _pattern(group)
         self.class_names = read_class_names(self.root / "classes.txt")
 
     def dataset(self, split: Split) -> PairDataset:
@@ -31,7 +38,35 @@ class FolderDataModule(SegmentationDataModule):
         if not folder.is_dir():
             raise DataError(f"Folder {folder} doesn't exist: create it with the folders images and masks in it.")
         images, masks = match_pairs(folder / "images", folder / "masks")
-        return PairDataset(images, masks, self.num_classes, self.pipeline(split))
+        return PairDataset(images, masks, self.num_classes, self.pipeline(split), groups=self._groups(images))
+
+    def _groups(self, images: Sequence[Path]) -> list[str] | None:
+        if self.group is None:
+            return None
+        paths = [image.relative_to(self.root).as_posix() for image in images]
+        found = [self.group.search(path) for path in paths]
+        for path, match in zip(paths, found, strict=True):
+            if match is None or not match[1]:
+                raise DataError(
+                    f"The pattern {self.group.pattern!r} finds no group in {path}: change `group`, or leave it out if all "
+                    "images are independent."
+                )
+        return [match[1] for match in found if match is not None]
+
+
+def _pattern(group: str | None) -> re.Pattern[str] | None:
+    if group is None:
+        return None
+    try:
+        pattern = re.compile(group)
+    except re.error as error:
+        raise DataError(f"`group` is {group!r}, which is no regular expression ({error}).") from None
+    if pattern.groups != 1:
+        raise DataError(
+            f"`group` is {group!r}, which has {pattern.groups} parts in round brackets: put exactly the part that names the "
+            "group into round brackets."
+        )
+    return pattern
 
 
 def read_class_names(file: Path) -> list[str]:

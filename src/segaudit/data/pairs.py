@@ -29,6 +29,7 @@ class PairDataset(Dataset[Item]):
         num_classes: Number of classes; a mask has the values 0..num_classes-1, and 255 for "ignore".
         pipeline: Turns arrays into tensors.
         read_mask: Reads one mask file.
+        groups: What each image belongs to, such as a patient; an item then has the key `group`.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class PairDataset(Dataset[Item]):
         num_classes: int,
         pipeline: Pipeline,
         read_mask: MaskReader | None = None,
+        groups: Sequence[str] | None = None,
     ) -> None:
         self.pairs = list(zip(images, masks, strict=True))
         self.num_classes = num_classes
         self.pipeline = pipeline
         self.read_mask = read_mask or read_index_mask
+        self.groups = None if groups is None else list(groups)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -63,7 +66,8 @@ class PairDataset(Dataset[Item]):
                 f"0..{self.num_classes - 1} and {IGNORE_INDEX} (ignore): add the missing classes, or set these pixels "
                 f"to {IGNORE_INDEX}."
             )
-        return self.pipeline(image, image_file.stem, mask=mask)
+        item = self.pipeline(image, image_file.stem, mask=mask)
+        return item if self.groups is None else item | {"group": self.groups[index]}
 
 
 def match_pairs(image_folder: Path, mask_folder: Path) -> tuple[list[Path], list[Path]]:

@@ -16,6 +16,7 @@ class Sample:
         masks: class indices ``(B, *S)``, or None.
         ids: names of the images, or None.
         cues: planted cues ``(B, *S)``, or None.
+        groups: what each image belongs to (a patient, a sequence, a site), or None.
 
     """
 
@@ -23,14 +24,15 @@ class Sample:
     masks: Tensor | None = None
     ids: Sequence[Any] | None = None
     cues: Tensor | None = None
+    groups: Sequence[Any] | None = None
 
 
 def unpack(batch: Any) -> Sample:
-    """Take images, masks, ids and cues out of a batch.
+    """Take images, masks, ids, cues and groups out of a batch.
 
     Understands ``(images, masks, ...)``, a lone tensor, and mappings with the keys ``image``, ``images`` or
-    ``pixel_values``, ``mask``, ``masks``, ``label`` or ``labels``, ``id`` and ``cue``. Masks may have a channel of their
-    own, ``(B, 1, *S)``, and be floating point, as MONAI's are.
+    ``pixel_values``, ``mask``, ``masks``, ``label`` or ``labels``, ``id``, ``cue``, and ``group`` or ``groups``. Masks
+    may have a channel of their own, ``(B, 1, *S)``, and be floating point, as MONAI's are.
 
     Raises:
         ValueError: if the batch has no images.
@@ -45,7 +47,8 @@ def unpack(batch: Any) -> Sample:
         images = _first(batch, "image", "images", "pixel_values")
         masks = _first(batch, "mask", "masks", "label", "labels")
         if isinstance(images, Tensor):
-            return Sample(_plain(images), _class_indices(masks, images), batch.get("id"), batch.get("cue"))
+            groups = _first(batch, "group", "groups")
+            return Sample(_plain(images), _class_indices(masks, images), batch.get("id"), batch.get("cue"), _listed(groups))
     elif isinstance(batch, Tensor):
         return Sample(_plain(batch))
     elif isinstance(batch, Sequence) and batch and isinstance(batch[0], Tensor):
@@ -63,6 +66,11 @@ def _class_indices(masks: Any, images: Tensor) -> Any:
         return masks
     masks = _plain(masks[:, 0] if masks.ndim == images.ndim and masks.shape[1] == 1 else masks)
     return masks.long() if masks.is_floating_point() else masks
+
+
+def _listed(groups: Any) -> Any:
+    """Return groups as plain numbers: a tensor's entries have other texts than the numbers in them."""
+    return groups.tolist() if isinstance(groups, Tensor) else groups
 
 
 def _first(batch: Mapping[str, Any], *keys: str) -> Any:

@@ -14,6 +14,7 @@ from segaudit.forwards.output import logits_of
 from segaudit.forwards.removal_order import nearest, pixel_ranks, tie_keys, tie_order, unit_ranks
 from segaudit.forwards.target import Targets, rounds, target_confidence
 from segaudit.functional.faithfulness import MIN_CONFIDENCE
+from segaudit.intervention.choice import fill_distances, ranked
 from segaudit.intervention.intervention import Intervention
 
 T = TypeVar("T")
@@ -31,7 +32,8 @@ class Probe:
         intervention: sets how pixels are removed.
         logits: of the images, ``(B, C, *S)``. Defaults to a forward pass when they are first needed.
         cues: planted cues ``(B, *S)``: the class index that a cue argues for, 0 where there is none.
-        fill_index: which of the intervention's fills each target gets, ``(N,)``. Defaults to the one that works best.
+        fill_index: which of the intervention's fills each target gets, ``(N,)``. Defaults to the one that differs most from
+            the image over the target's region.
         batching: the run's limit of images in a pass, and its precision. Defaults to what the intervention says.
 
     """
@@ -68,6 +70,22 @@ class Probe:
         moved = type(self)(self.model, images, self.targets, self.intervention, cues=self.cues, batching=self.batching)
         moved._origin = self
         return moved
+
+    def with_second_fill(self) -> Self:
+        """Ask about the same images and targets, each target filled by the fill that differs next most from its region.
+
+        Raises:
+            ValueError: if the intervention has one fill only.
+
+        """
+        if len(self.intervention.fills) == 1:
+            raise ValueError("the intervention has one fill only, so there is no second one.")
+        # Not simply the second of the order: the first may have been given.
+        order = self._fill_order
+        second = torch.where(order[0] == self.fill_index, order[1], order[0])
+        return type(self)(
+            self.model, self.images, self.targets, self.intervention, self.logits, self.cues, second, self.batching
+        )
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Call ``make`` for the first who asks for ``key``, and give all others the same result and the same cost."""
@@ -161,19 +179,26 @@ class Probe:
 
     @property
     def fill_index(self) -> Tensor:
-        """Index of each target's fill, ``(N,)``: the fill that leaves the least of its confidence, the first of equals."""
+        """Index of each target's fill, ``(N,)``: the fill that differs most from the image over the target's region.
+
+        It follows from the image and the region alone, never from the model; see :mod:`segaudit.intervention.choice`.
+        """
         if self._fill_index is not None:
             return self._fill_index
         if self._origin is not None:
             return self._origin.fill_index
-        if len(self.intervention.fills) == 1:
-            return self.once("fill_index", lambda: torch.zeros_like(self.targets.image_index))
-        return self.once("fill_index", lambda: _coarse(self._filled_confidences).argmin(dim=0))
+        return self.once("fill_index", lambda: self._fill_order[0])
+
+    @property
+    def fill_names(self) -> list[str]:
+        """The name of each target's fill, N of them; see :attr:`segaudit.intervention.Fill.label`."""
+        labels = [fill.label for fill in self.intervention.fills]
+        return [labels[place] for place in self.fill_index.tolist()]
 
     @property
     def filled_confidence(self) -> Tensor:
         """Confidence in each target when its whole image is filled, ``(N,)`` in [0, 1]."""
-        return self.once("filled_confidence", lambda: self._filled_confidences.gather(0, self.fill_index[None])[0])
+        return self.once("filled_confidence", self._ask_filled)
 
     @property
     def tie_keys(self) -> Tensor:
@@ -277,15 +302,19 @@ class Probe:
         return self.batching.run(count, compute, weight, self.images.device)
 
     @property
-    def _filled_confidences(self) -> Tensor:
-        """Confidence in each target when its whole image is filled by each fill, ``(F, N)``."""
-        image, batching = self.targets.image_index, self.batching
-        return self.once(
-            "filled_confidences",
-            lambda: torch.stack(
-                [target_confidence(forward(self.model, filled, batching)[image], self.targets) for filled in self.filled]
-            ),
-        )
+    def _fill_order(self) -> Tensor:
+        """The fills of each target, ``(F, N)``, the first choice first."""
+        if len(self.intervention.fills) == 1:
+            return torch.zeros_like(self.targets.image_index)[None]
+        where = self.targets.image_index, self.targets.region
+        return self.once("fill_order", lambda: ranked(fill_distances(self.images, self.filled, *where)))
+
+    def _ask_filled(self) -> Tensor:
+        """Confidence in each target when its whole image is filled, ``(N,)``: one forward for each fill of an image."""
+        images = self.targets.image_index
+        scenes, scene_of = (self.fill_index * len(self.images) + images).unique(return_inverse=True)
+        filled = self.filled.flatten(0, 1)[scenes]
+        return target_confidence(forward(self.model, filled, self.batching)[scene_of], self.targets)
 
     def _order(self, attribution: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Ranks ``(N, *S)``, one for all pixels of a unit, and what gives the nearest number of pixels in whole units."""
@@ -376,8 +405,3 @@ def _outside_inference_mode(targets: Targets) -> Targets:
     if not targets.region.is_inference():
         return targets
     return Targets(targets.image_index.clone(), targets.class_index.clone(), targets.region.clone())
-
-
-def _coarse(confidences: Tensor) -> Tensor:
-    """Round to a grid: rounding errors, which change with the batch, must not decide which is the lowest."""
-    return (confidences * 1000).round()

@@ -13,6 +13,7 @@ from segaudit.functional.faithfulness import (
     insertion_auc,
     irof,
     monotonicity,
+    second_fill_gap,
     sufficiency,
 )
 from segaudit.functional.imputation import road
@@ -48,6 +49,7 @@ __all__ = [
     "relevance_mass",
     "relevance_rank",
     "road",
+    "second_fill_gap",
     "sensitivity_n",
     "sparseness",
     "stability",

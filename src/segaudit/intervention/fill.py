@@ -1,6 +1,8 @@
 """Makes what stands in place of removed pixels."""
 
 from abc import ABC, abstractmethod
+from inspect import signature
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from torch import Tensor
 
 from segaudit import randomness
 from segaudit.intervention.linear import interpolate
+from segaudit.names import snake_case
 
 
 class Fill(ABC):
@@ -16,6 +19,22 @@ class Fill(ABC):
     A fill must be able to remove the evidence. ``fill_residual``, the confidence in the filled image over that in the image,
     tells how much of it survives. A fill may look at nothing but its own image.
     """
+
+    @property
+    def label(self) -> str:
+        """Name of the fill in records: its class's short name and its settings. Fills of one label count as equal.
+
+        The settings are the attributes that have the names of the constructor's parameters. A fill whose attributes have
+        other names, or are more than numbers and strings, should have a label of its own.
+
+        Example:
+            >>> RangeFill(1.0).label, NoisyLinearFill().label, MeanFill().label
+            ('range_fill(1)', 'noisy_linear_fill(0.01, 0)', 'mean_fill')
+
+        """
+        settings = [getattr(self, name) for name in signature(type(self)).parameters if hasattr(self, name)]
+        name = snake_case(type(self).__name__)
+        return f"{name}({', '.join(map(_setting, settings))})" if settings else name
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Tensor:
@@ -81,7 +100,7 @@ class RangeFill(Fill):
     """Fill with a flat colour from the image's own range: each channel's darkest or brightest value.
 
     It works in any units of the model's input. Some class looks like a night and another like a glare. So an audit uses
-    both by default, and each target gets the one that leaves less of its confidence: docs/fills.md tells what they leave
+    both by default, and each target gets the one that is farther from its own colour: docs/fills.md tells what they leave
     on CamVid.
 
     Removes:
@@ -266,6 +285,17 @@ class NoisyLinearFill(Fill):
         """
         grain = filled - images.mean(tuple(range(2, images.ndim)), keepdim=True)
         return super().remove(images, removed, interpolate(images, removed > 0) + grain)
+
+
+def _setting(value: Any) -> str:
+    """Write a setting so that it is the same in every process; of what is no number or string, only the type."""
+    if isinstance(value, bool | int | str | None):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_setting, value))}]"
+    return type(value).__name__
 
 
 def blur_axis(images: Tensor, axis: int, sigma: float) -> Tensor:

@@ -18,9 +18,9 @@ class Intervention(Immutable):
 
     Args:
         fill: replaces removed pixels. Defaults to the image's darkest and brightest colour. Of several fills, each target
-            gets the one that leaves the least of its confidence when the whole image is filled: a model must call a
-            filled image something, so any one fill fails for some class. A sweep masks an image once for each fill that
-            its targets have.
+            gets the one that differs most from the image over the target's region, whatever the model says: a model must
+            call a filled image something, so any one fill fails for some class. Of equals, the first counts. A sweep masks
+            an image once for each fill that its targets have.
         regions: makes the partitions whose segments are removed one at a time for effect maps. Defaults to superpixels.
         steps: points of a deletion or insertion curve beside its two ends; see :mod:`segaudit.forwards.curve`.
         max_batch: most images in one forward pass; an image with gradients counts as four. Defaults to 64, and in training

@@ -14,6 +14,7 @@ from segaudit.metrics.faithfulness import (
     FillResidual,
     InsertionAUC,
     Monotonicity,
+    SecondFillGap,
     Sufficiency,
 )
 from segaudit.metrics.imputation import ROAD
@@ -51,6 +52,7 @@ __all__ = [
     "RandomisationFull",
     "RelevanceMass",
     "RelevanceRank",
+    "SecondFillGap",
     "Seconds",
     "SensitivityN",
     "Sparseness",

@@ -13,6 +13,7 @@ from segaudit.functional.faithfulness import (
     insertion_auc,
     irof,
     monotonicity,
+    second_fill_gap,
     sufficiency,
 )
 from segaudit.metrics.base import TargetMean
@@ -26,6 +27,7 @@ __all__ = [
     "FillResidual",
     "InsertionAUC",
     "Monotonicity",
+    "SecondFillGap",
     "Sufficiency",
 ]
 
@@ -78,6 +80,25 @@ class FaithfulnessGap(TargetMean):
     ) -> None:
         """Add insertion curves ``(N, K)`` and the fractions of shown pixels, ``(K,)`` or ``(N, K)``."""
         self.add(faithfulness_gap(deletion_curve, deletion_fractions, insertion_curve, insertion_fractions))
+
+
+class SecondFillGap(TargetMean):
+    """Average :func:`segaudit.functional.second_fill_gap` over targets."""
+
+    higher_is_better = True
+    plot_lower_bound = -40.0
+    plot_upper_bound = 40.0
+
+    def update(
+        self,
+        second_deletion_curve: Tensor,
+        second_deletion_fractions: Tensor,
+        second_insertion_curve: Tensor,
+        second_insertion_fractions: Tensor,
+    ) -> None:
+        """Add both curves under the second fill ``(N, K)`` and their fractions, ``(K,)`` or ``(N, K)``."""
+        deletion = second_deletion_curve, second_deletion_fractions
+        self.add(second_fill_gap(*deletion, second_insertion_curve, second_insertion_fractions))
 
 
 class CurveError(TargetMean):

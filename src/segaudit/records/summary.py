@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segaudit.evidence.second_fill import without_second_fill
 from segaudit.records.files import atomic_write
 from segaudit.statistics import Estimate, Records, difference, holm, summary
 
@@ -41,7 +42,7 @@ def part(
     first = records[0]["explainer"] if records else ""
     unscored: dict[str, Counter[str]] = {}
     for row in records:
-        unscored.setdefault(row["explainer"], Counter()).update(filter(None, row["reason"].split("; ")))
+        unscored.setdefault(row["explainer"], Counter()).update(without_second_fill(row["reason"]))
     return {
         "data": data,
         "network": network,
@@ -53,6 +54,7 @@ def part(
             _row(key, estimate, class_name(class_names, key[2])) for key, estimate in summary(records, by_class=True).items()
         ],
         "above_controls": _above_controls(records, controls),
+        "second_fill": _second_fill(records, controls),
         "unscored": {explainer: dict(reasons) for explainer, reasons in unscored.items()},
     }
 
@@ -140,6 +142,29 @@ def _above_controls(records: Records, controls: Sequence[str]) -> list[dict[str,
             rows.append({"explainer": name, "control": control} | ends | {"p_value": found.p_value})
     for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]).tolist(), strict=True):
         row["p_value"] = number(adjusted)
+    return rows
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _second_fill(records: Records, controls: Sequence[str]) -> list[dict[str, Any]]:
+    """Compute the paired differences of the faithfulness gap from each control's under either fill, on the same targets.
+
+    Only targets that an explainer has scored under both fills count. p-values are not adjusted: to be above every control,
+    each test has to succeed.
+    """
+    scores = "faithfulness_gap", "second_fill_gap"
+    both = [row for row in records if all(_finite(row.get(score)) for score in scores)]
+    explainers = list(dict.fromkeys(row["explainer"] for row in both))
+    rows = []
+    for name in (name for name in explainers if name not in controls):
+        for control in (name for name in controls if name in explainers and name != "oracle"):
+            first, second = (difference(both, name, control, score) for score in scores)
+            ends = {"mean": number(second.mean), "first_mean": number(first.mean), "p_value": number(second.p_value)}
+            ends["first_p_value"] = number(first.p_value)
+            rows.append({"explainer": name, "control": control, "images": second.images, "targets": second.targets} | ends)
     return rows
 
 

@@ -1,6 +1,6 @@
 """Writes the findings of an audit as sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from segaudit.formatting import estimate, interval, number, percent
@@ -11,6 +11,8 @@ _MANY_UNSCORED = 0.25
 #: A larger share of credit on pixels that the model does not use is worth a warning.
 _MUCH_UNSUPPORTED = 0.1
 _FAITHFULNESS = "faithfulness_gap"
+#: Beginnings of scores that many targets lack by their nature.
+_OFTEN_MISSING = ("cue_", "second_fill_")
 #: Completes "... lack a score, because ..." for the reasons that segaudit gives.
 _BECAUSE = {
     "empty region": "the region is empty",
@@ -20,6 +22,8 @@ _BECAUSE = {
     "no positive mass": "the map has no positive mass",
     "region is the whole image": "the region is the whole image",
     "fill too weak": "the fill is too weak",
+    "second fill too weak": "the second fill is too weak",
+    "no second fill": "there is no second fill",
     "prediction not kept": "the prediction was not kept under perturbations",
     "perturbed map constant or not finite": "a perturbed map is constant or not finite",
     "no segment has an effect": "no segment has an effect",
@@ -58,7 +62,7 @@ def verdict(summary: Mapping[str, Any], part: Mapping[str, Any]) -> list[Finding
     """
     rows = {(row["explainer"], row["score"]): row for row in part["scores"]}
     main = main_of(summary, part)
-    makers = (_accuracy, _faithfulness, _leakage, _robustness, _cue, _coverage)
+    makers = (_accuracy, _faithfulness, _second_fill, _leakage, _robustness, _cue, _coverage)
     found = [finding for make in makers for finding in make(summary, part, rows, main)]
     if 0 < part["images"] < FEW_IMAGES:
         found = [finding._replace(kind="plain") for finding in found]
@@ -121,6 +125,44 @@ def _faithfulness(summary: Mapping[str, Any], part: Mapping[str, Any], rows: _Ro
     return [Finding(kind, "faithfulness", f"{text}.")]
 
 
+def _second_fill(summary: Mapping[str, Any], part: Mapping[str, Any], rows: _Rows, main: str) -> list[Finding]:
+    """Say whether the comparison with the controls comes out alike when pixels are filled by something else."""
+    if (main, "second_fill_gap") not in rows:
+        return []
+    pairs = [pair for pair in part.get("second_fill", []) if pair["explainer"] == main and pair["mean"] is not None]
+    targets = min((pair["targets"] for pair in pairs), default=0)
+    if not targets:
+        return [Finding("plain", "second fill", "A second fill cannot tell: it is too weak for every target.")]
+    first, second = (_against_controls(pairs, prefix) for prefix in ("first_", ""))
+    shown = "; ".join(
+        f"{number(pair['mean'], signed=True)} against {pair['control']}, under the first fill "
+        f"{number(pair['first_mean'], signed=True)}"
+        for pair in pairs
+    )
+    where = f"for {targets} of {_plural(part['targets'], 'target', 'targets')}, where it is strong enough"
+    differs = "cannot tell" not in (first, second) and first != second
+    told = {"above": "above every control", "below": "below some control"}
+    if first == second == "cannot tell":
+        said = f"A second fill cannot tell whether {main} is above every control, and there neither can the first"
+    elif second == "cannot tell":
+        said = f"A second fill cannot tell whether {main} is above every control"
+    elif first == "cannot tell":
+        said = f"Under a second fill {main} is {told[second]}, and there the first fill cannot tell"
+    elif differs:
+        said = f"A second fill does not agree: under it {main} is {told[second]}, under the first it is {told[first]}"
+    else:
+        said = f"A second fill agrees that {main} is {told[first]}"
+    return [Finding("bad" if differs else "plain", "second fill", f"{said}. This is {where}: the difference is {shown}.")]
+
+
+def _against_controls(pairs: Sequence[Mapping[str, Any]], prefix: str) -> str:
+    """Decide for one fill: ``above`` every control, ``below`` some (Bonferroni), or ``cannot tell``."""
+    found = [(pair[f"{prefix}mean"], pair[f"{prefix}p_value"]) for pair in pairs]
+    if any(p is not None and p * len(found) <= 0.05 and mean < 0 for mean, p in found):
+        return "below"
+    return "above" if all(p is not None and p <= 0.05 and mean > 0 for mean, p in found) else "cannot tell"
+
+
 def _leakage(summary: Mapping[str, Any], part: Mapping[str, Any], rows: _Rows, main: str) -> list[Finding]:
     leakage, unsupported = (rows.get((main, name)) for name in ("off_target_leakage", "unsupported_leakage"))
     if leakage is None:
@@ -179,7 +221,9 @@ def _coverage(summary: Mapping[str, Any], part: Mapping[str, Any], rows: _Rows, 
     text = f"{most} of {_plural(targets, 'target', 'targets')} {'lacks' if most == 1 else 'lack'} a score of {main}"
     text += f", because {_because(first)}{''.join(f'; {count} because {_because(reason)}' for reason, count in others)}."
     missing = {
-        s: row["unscored"] for (e, s), row in rows.items() if e == main and row["unscored"] and not s.startswith("cue_")
+        s: row["unscored"]
+        for (e, s), row in rows.items()
+        if e == main and row["unscored"] and not s.startswith(_OFTEN_MISSING)
     }
     if missing:
         worst = max(missing, key=lambda name: missing[name])

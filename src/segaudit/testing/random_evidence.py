@@ -95,6 +95,10 @@ def _curves_and_maps(n: int, size: tuple[int, ...], generator: torch.Generator) 
         "insertion_curve": rise,
         "deletion_fractions": fractions[0],
         "insertion_fractions": fractions[1],
+        "second_deletion_curve": fall.flip(0),
+        "second_insertion_curve": rise.flip(0),
+        "second_deletion_fractions": fractions[1],
+        "second_insertion_fractions": fractions[0],
         "confidence": confidence,
         "filled_confidence": 0.5 * confidence * rand(n),
         "confidence_without_cue": confidence * rand(n),
@@ -161,6 +165,8 @@ def _spoil(found: dict[str, Tensor]) -> None:
     found["insertion_curve"][0, 2] = float("inf")
     found["deletion_curve"][1, -1] = found["insertion_curve"][1, 0] = 0.6  # fill too weak
     found["insertion_curve"][3] = 0.2  # flat
+    found["second_deletion_curve"][0] = NAN
+    found["second_insertion_curve"][1, 0] = 0.6
     found["segment_deletion_curve"][0, 1] = NAN
     found["segment_deletion_curve"][1, -1] = 0.6
     found["road_deletion"][4] = NAN

@@ -91,6 +91,7 @@ class Trainer(lightning.Trainer):
             audits = [AttributionAudit()]
             callbacks.extend(audits)
         for audit in audits:
+            audit.auditor.score_second_fill(True)
             for rule in rules:
                 rule.check(audit.auditor.explainers, audit.auditor.directions, audit.auditor.shared)
         network = model.network if isinstance(model, SegmentationTask) else model
