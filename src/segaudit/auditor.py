@@ -156,6 +156,9 @@ class Auditor:
             for name in ("", *self.explainers)
         }
         self._directions = {name: metric.higher_is_better for name, metric in named.items()}
+        self._ranges: dict[str, tuple[float, float] | None] = {
+            name: getattr(metric, "score_range", None) for name, metric in named.items()
+        }
         self.begin_run()
         self.reset()
 
@@ -283,16 +286,23 @@ class Auditor:
         return counts
 
     def intervals(self, by_class: bool = False) -> dict[tuple[str | int, ...], Estimate]:
-        """Return means and 95 % intervals by bootstrap over images, by (explainer, score), and class where asked for.
+        """Return means over images and 95 % intervals, by (explainer, score), and class where asked for.
 
-        Under a process group every rank must call it; all get the same. See :func:`segaudit.statistics.summary`.
+        Every image has equal weight, or every group where the records name one, so that these means differ a little from
+        those of :meth:`compute`. Under a process group every rank must call it; all get the same. See
+        :func:`segaudit.statistics.summary`.
         """
-        return summary(self.records(), by_class=by_class)
+        return summary(self.records(), by_class=by_class, ranges=self.ranges)
 
     @property
     def directions(self) -> dict[str, bool | None]:
         """Directions by score: True where higher is better, None where neither is."""
         return dict(self._directions)
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float] | None]:
+        """Lowest and highest value by score, as its class declares in ``score_range``; None where it declares none."""
+        return dict(self._ranges)
 
     @property
     def shared(self) -> list[str]:

@@ -1,6 +1,7 @@
 """The alarm: against a slow reading of its rule, and its error rates."""
 
 import json
+from itertools import pairwise
 from statistics import fmean
 
 import numpy as np
@@ -31,7 +32,7 @@ def slow(means, min_change, threshold):
         earlier = means[: max(5, t - 4)]
         half = earlier[min(len(earlier) // 2, len(earlier) - 5) :]
         reference = min(fmean(earlier), fmean(half))
-        changes = [(b - a) ** 2 / 2 for a, b in zip(means[:t], means[1:t], strict=False)]
+        changes = [(b - a) ** 2 / 2 for a, b in pairwise(means[:t])]
         scale = ((sum(changes) + 8 * (0.7 * min_change) ** 2) / (len(changes) + 8)) ** 0.5
         total = max(0.0, total + min((means[t] - reference) / scale, 4.0) - 0.5)
         rows.append((reference, total, total > threshold and fmean(means[t - 2 : t + 1]) - reference >= min_change))

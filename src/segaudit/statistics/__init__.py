@@ -15,7 +15,7 @@ from segaudit.statistics.drift import DriftAlarm
 from segaudit.statistics.flips import PERMUTATIONS, p_above
 from segaudit.statistics.level import Estimate, interval, level_interval
 from segaudit.statistics.models import Association, auroc, spearman
-from segaudit.statistics.records import Difference, Records, compare, difference, relative, summary, unit_differences
+from segaudit.statistics.records import Difference, Ranges, Records, compare, difference, relative, summary, unit_differences
 from segaudit.statistics.verdict import losses, units_needed, verdict
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Difference",
     "DriftAlarm",
     "Estimate",
+    "Ranges",
     "Records",
     "auroc",
     "compare",
