@@ -4,10 +4,8 @@ False alarms were counted in simulations; ``benchmarks/decisions.py`` repeats th
 """
 
 from collections.abc import Mapping
-from math import isfinite, log2
+from math import copysign, inf, isfinite, log2, sqrt
 from typing import Any
-
-import numpy as np
 
 #: Audits before the first decision.
 WARM = 5
@@ -18,7 +16,7 @@ _SLACK = 0.5
 #: No audit counts for more standard deviations, so that one outlier raises no alarm.
 _CAP = 4.0
 #: Threshold for one score, and what is added when the number of scores doubles.
-_THRESHOLD, _PER_DOUBLING = 9.6, 1.7
+_THRESHOLD, _PER_DOUBLING = 10.0, 1.8
 #: The scale starts as if this many changes of 0.7 ``min_change`` had been seen.
 _PRIOR_CHANGES, _PRIOR_SCALE = 8, 0.7
 #: Audits whose mean must exceed the reference by ``min_change``.
@@ -65,9 +63,7 @@ class DriftAlarm:
             raise ValueError(f"scores is the number of scores that are watched together, at least 1; got {scores}.")
         self.min_change = float(min_change)
         self.scores = int(scores)
-        self._means: list[float] = []
-        self._cusum = 0.0
-        self._raised = False
+        self._forget()
 
     @property
     def count(self) -> int:
@@ -104,7 +100,10 @@ class DriftAlarm:
         mean = float(mean)
         if not isfinite(mean):
             return False
+        if len(self._means) > 1:
+            self._squares += (self._means[-1] - self._means[-2]) ** 2
         self._means.append(mean)
+        self._sums.append(self._sums[-1] + mean)
         self._raised = self._step(len(self._means) - 1)
         return self._raised
 
@@ -114,26 +113,37 @@ class DriftAlarm:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore an alarm by going through its audits again, under the settings of this one."""
-        self._means, self._cusum, self._raised = [], 0.0, False
+        self._forget()
         for mean in state_dict["means"]:
             self.update(mean)
+
+    def _forget(self) -> None:
+        self._means: list[float] = []
+        self._sums = [0.0]  # of all audits before each
+        self._squares = 0.0  # of the changes between audits before the latest
+        self._cusum = 0.0
+        self._raised = False
 
     def _reference(self, place: int) -> float:
         """Return the level that the audit at ``place`` is compared with."""
         if place < WARM:
             return float("nan")
-        earlier = np.array(self._means[: max(WARM, place - _GAP)])
-        later = earlier[max(0, min(len(earlier) // 2, len(earlier) - WARM)) :]
-        return float(min(earlier.mean(), later.mean()))
+        end = max(WARM, place - _GAP)
+        start = min(end // 2, end - WARM)
+        return min(self._sums[end] / end, (self._sums[end] - self._sums[start]) / (end - start))
 
     def _step(self, place: int) -> bool:
         """Add the audit at ``place`` to the sum, and return whether the alarm goes off."""
         if place < WARM:
             return False
-        means, reference = np.array(self._means[: place + 1]), self._reference(place)
-        changes = np.diff(means[:-1])  # half the mean squared change is the variance of noise, whatever the trend
+        mean, reference = self._means[place], self._reference(place)
+        # Half the mean squared change is the variance of noise, whatever the trend.
         prior = _PRIOR_CHANGES * (_PRIOR_SCALE * self.min_change) ** 2
-        scale = np.sqrt(((changes**2).sum() / 2 + prior) / (len(changes) + _PRIOR_CHANGES))
-        scale = max(scale, 1e-9 * float(np.abs(means).max()), 1e-300)
-        self._cusum = max(0.0, self._cusum + min((means[-1] - reference) / scale, _CAP) - _SLACK)
-        return bool(self._cusum > self.threshold and means[-_RECENT:].mean() - reference >= self.min_change)
+        scale = sqrt((self._squares / 2 + prior) / (place - 1 + _PRIOR_CHANGES))
+        excess = mean - reference
+        if abs(excess) <= 1e-9 * max(abs(mean), abs(reference)):
+            excess = 0.0  # rounding, which would count where nothing else moves
+        steps = excess / scale if scale else copysign(inf, excess) if excess else 0.0
+        self._cusum = max(0.0, self._cusum + min(steps, _CAP) - _SLACK)
+        recent = sum(self._means[-_RECENT:]) / _RECENT
+        return self._cusum > self.threshold and recent - reference >= self.min_change
