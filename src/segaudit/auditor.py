@@ -113,10 +113,12 @@ class Auditor:
         selector: chooses the targets of a batch.
         intervention: sets how pixels are removed.
         perturbations: changes of the input for stability. Defaults to noise and brightness.
+        main: name of the explainer that verdicts and headlines are about. Defaults to ``dea`` where it is audited, else to
+            the first that is no control. Choose it before you see results: all other comparisons are exploratory.
 
     Raises:
-        ValueError: if there is nothing to audit, a name is unknown or ambiguous, or a metric asks for evidence that
-            does not exist.
+        ValueError: if there is nothing to audit, a name is unknown or ambiguous, a metric asks for evidence that does not
+            exist, or ``main`` is not audited.
 
     Example:
         >>> model, images = nn.Conv2d(3, 2, 3, padding=1), torch.rand(2, 3, 16, 16)
@@ -134,6 +136,7 @@ class Auditor:
         selector: TargetSelector | None = None,
         intervention: Intervention | None = None,
         perturbations: Sequence[Perturbation] | None = None,
+        main: str | None = None,
     ) -> None:
         # The defaults stay segaudit's own, even where a class of the user's has one of their names.
         if explainers is None:
@@ -144,6 +147,11 @@ class Auditor:
         named: dict[str, Metric] = resolve_named(metrics, Metric)  # type: ignore[type-abstract]
         if not self.explainers or not named:
             raise ValueError("an audit needs at least one explainer and one metric.")
+        if main is not None and main not in self.explainers:
+            raise ValueError(
+                f"main names the explainer {main!r}, which is not audited; there are {', '.join(self.explainers)}."
+            )
+        self.main = main
         self.selector = selector or TargetSelector()
         self.intervention = intervention or Intervention()
         self.perturbations = list(perturbations) if perturbations is not None else [GaussianNoise(), Brightness()]

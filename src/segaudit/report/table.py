@@ -65,8 +65,10 @@ def summary_line(auditor: Auditor, values: Mapping[str, Tensor], metrics: Mappin
 
 
 def main_explainer(auditor: Auditor) -> str:
-    """Return the explainer of headlines: ``dea`` where it is audited, else the first that is no control."""
-    return default_main(list(auditor.explainers), [name for name, one in auditor.explainers.items() if one.control])
+    """Return the explainer of headlines: the auditor's ``main``, else ``dea``, else the first that is no control."""
+    return auditor.main or default_main(
+        list(auditor.explainers), [name for name, one in auditor.explainers.items() if one.control]
+    )
 
 
 def difference_table(rows: Sequence[Mapping[str, Any]], first: str) -> Table:
