@@ -1,6 +1,6 @@
 """How often decisions are wrong: intervals, verdicts, alarms and choices of the public functions, on simulated scores.
 
-    python benchmarks/decisions.py > tables.md     (about five minutes on one core)
+    python benchmarks/decisions.py > tables.md     (about four minutes on one core)
     python benchmarks/decisions.py --quick
 
 Each table states its bound. The exit status is 1 if a figure breaks it; `--quick` makes few trials, and allows three
@@ -306,7 +306,7 @@ def studies(quick: bool) -> Iterator[tuple[Callable[[int, int, bool], list[str]]
     """Yield each study and its number of trials."""
     yield coverage, 100 if quick else 2000
     yield verdicts, 100 if quick else 1000
-    yield alarms, 100 if quick else 2000
+    yield alarms, 100 if quick else 1000
     yield choices, 20 if quick else 400
 
 
