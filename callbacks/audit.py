@@ -72,6 +72,8 @@ class AttributionAudit(Callback):
         on_error: decides what an error does once training has begun. "warn" leaves the affected images out, counts them as
             ``audit/lost``, warns with the reason, and lets training continue. "raise" ends the run. In ``validate`` and
             ``test`` an error always ends the run.
+        main: name of the explainer that verdicts and headlines are about. Defaults to ``dea``, else to the first that is no
+            control.
 
     Attributes:
         auditor: explains and scores.
@@ -109,13 +111,14 @@ class AttributionAudit(Callback):
         seed: int = 0,
         prefix: str = "audit",
         on_error: OnError = "warn",
+        main: str | None = None,
     ) -> None:
         for name, value in (("every_n_epochs", every_n_epochs), ("max_images", max_images), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
         if time_budget is not None and time_budget <= 0:
             raise ValueError(f"time_budget is a share of the epoch's training time above 0, got {time_budget}.")
-        self.auditor = Auditor(explainers, metrics, selector, intervention, perturbations)
+        self.auditor = Auditor(explainers, metrics, selector, intervention, perturbations, main)
         self.every_n_epochs = every_n_epochs
         self.max_images = max_images
         self.batch_size = batch_size

@@ -136,10 +136,12 @@ class Auditor:
         selector: chooses the targets of a batch.
         intervention: sets how pixels are removed.
         perturbations: changes of the input for stability. Defaults to noise and brightness.
+        main: name of the explainer that verdicts and headlines are about. Defaults to ``dea`` where it is audited, else to
+            the first that is no control. Choose it before you see results: all other comparisons are exploratory.
 
     Raises:
-        ValueError: if there is nothing to audit, a name is unknown or ambiguous, or a metric asks for evidence that
-            does not exist.
+        ValueError: if there is nothing to audit, a name is unknown or ambiguous, a metric asks for evidence that does not
+            exist, or ``main`` is not audited.
 
     Example:
         >>> model, images = nn.Conv2d(3, 2, 3, padding=1), torch.rand(2, 3, 16, 16)
@@ -157,6 +159,7 @@ class Auditor:
         selector: TargetSelector | None = None,
         intervention: Intervention | None = None,
         perturbations: Sequence[Perturbation] | None = None,
+        main: str | None = None,
     ) -> None:
         # The defaults stay segaudit's own, even where a class of the user's has one of their names.
         if explainers is None:
@@ -167,6 +170,11 @@ class Auditor:
         named: dict[str, Metric] = resolve_named(metrics, Metric)  # type: ignore[type-abstract]
         if not self.explainers or not named:
             raise ValueError("an audit needs at least one explainer and one metric.")
+        if main is not None and main not in self.explainers:
+            raise ValueError(
+                f"main names the explainer {main!r}, which is not audited; there are {', '.join(self.explainers)}."
+            )
+        self.main = main
         self.selector = selector or TargetSelector()
         self.intervention = intervention or Intervention()
         self.perturbations = list(perturbations) if perturbations is not None else [GaussianNoise(), Brightness()]
@@ -185,7 +193,9 @@ class Auditor:
             for name in ("", *self.explainers)
         }
         self._directions = {name: metric.higher_is_better for name, metric in named.items()}
-        self._ranges = {name: getattr(metric, "score_range", None) for name, metric in named.items()}
+        self._ranges: dict[str, tuple[float, float] | None] = {
+            name: getattr(metric, "score_range", None) for name, metric in named.items()
+        }
 
     def score_second_fill(self, wanted: bool) -> None:
         """Add ``second_fill_gap`` to the scores, or take it away again. Where scores change, all updates are forgotten.
@@ -344,11 +354,13 @@ class Auditor:
         return counts
 
     def intervals(self, by_class: bool = False) -> dict[tuple[str | int, ...], Estimate]:
-        """Return means and 95 % intervals by bootstrap over images, by (explainer, score), and class where asked for.
+        """Return means over images and 95 % intervals, by (explainer, score), and class where asked for.
 
-        Under a process group every rank must call it; all get the same. See :func:`segaudit.statistics.summary`.
+        Every image has equal weight, or every group where the records name one, so that these means differ a little from
+        those of :meth:`compute`. Under a process group every rank must call it; all get the same. See
+        :func:`segaudit.statistics.summary`.
         """
-        return summary(self.records(), by_class=by_class)
+        return summary(self.records(), by_class=by_class, ranges=self.ranges)
 
     @property
     def directions(self) -> dict[str, bool | None]:
@@ -357,7 +369,7 @@ class Auditor:
 
     @property
     def ranges(self) -> dict[str, tuple[float, float] | None]:
-        """Ranges by score, as the metrics declare them for intervals; None for a score without one."""
+        """Lowest and highest value by score, as its class declares in ``score_range``; None where it declares none."""
         return dict(self._ranges)
 
     @property

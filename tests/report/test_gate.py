@@ -31,6 +31,21 @@ def test_the_sentence_names_the_value_and_its_interval():
     assert sentence == "dea/off_target_leakage is 0.500 (95 % interval 0.450 to 0.550), and the audit fails if it is > 0.4."
 
 
+def test_an_end_of_the_interval_can_be_tested():
+    high, low = (Rule.parse(f"dea/off_target_leakage.{end} > 0.5") for end in ("high", "low"))
+    assert (high.explainer, high.score, high.end, high.limit) == ("dea", "off_target_leakage", "high", 0.5)
+    assert high.broken(part(0.5, 0.45, 0.55)) == (
+        "dea/off_target_leakage is 0.500 (95 % interval 0.450 to 0.550), "
+        "and the audit fails if the upper end of the interval is > 0.5."
+    )
+    assert not low.broken(part(0.5, 0.45, 0.55))
+    assert "the lower end" in low.broken(part(0.6, 0.55, 0.7))
+    assert "has no 95 % interval" in high.broken(part(0.4))
+    assert "could not be scored" in high.broken(part(None))
+    low.check({"dea": None}, {"off_target_leakage": False}, [])
+    assert Rule.parse("fill_residual.high>=1e-1").broken(part(0.5)).startswith("fill_residual has no 95 % interval")
+
+
 def test_what_could_not_be_scored_does_not_pass():
     assert "could not be scored" in Rule.parse("dea/off_target_leakage > 0.4").broken(part(None))
 
@@ -46,6 +61,7 @@ def test_a_shared_score_needs_no_explainer():
     [
         "", "dea", "dea/leakage", "dea/leakage == 0.4", "dea/leakage > much", "dea/leakage > 1.2.3", "dea/leakage > nan",
         "dea/leakage < inf", "dea/leakage < 1e999", "a/b/leakage < 1", "> 1", 0.4, None,
+        "dea/leakage.mid > 0.4", "dea/leakage. > 0.4",
     ],
 )  # fmt: skip
 def test_what_is_no_rule(text):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from contextlib import suppress
 from math import nan
 from pathlib import Path
@@ -25,6 +26,7 @@ DIRECTIONS = {
     "forwards": False,
 }  # fmt: skip
 NAMES = ["sky", "road_1"]
+RANGES = dict.fromkeys(DIRECTIONS, (0.0, 1.0)) | {"faithfulness_gap": (-1.0, 1.0), "forwards": None}
 
 
 def records(shift=0.0):
@@ -43,7 +45,7 @@ def records(shift=0.0):
 
 @pytest.fixture
 def summary(tmp_path):
-    found = part("data_1", "u-net", records(), NAMES, {"mean": 0.5, "sky": 0.75, "road_1": 0.25}, 8, ["random"])
+    found = part("data_1", "u-net", records(), NAMES, {"mean": 0.5, "sky": 0.75, "road_1": 0.25}, 8, ["random"], "", RANGES)
     return write_summary(tmp_path / "summary.json", "audit", [found], DIRECTIONS, ["fill_residual"], ["random"], {"seed": 0})
 
 
@@ -58,7 +60,12 @@ def test_means_counts_and_reasons(summary):
     assert rows["dea", "faithfulness_gap"]["mean"] == pytest.approx(0.9 + 0.01 * 3.5)
     assert rows["dea", "faithfulness_gap"]["low"] < rows["dea", "faithfulness_gap"]["mean"]
     assert (rows["lime", "stability"]["targets"], rows["lime", "stability"]["unscored"]) == (1, 7)
-    assert rows["lime", "stability"]["low"] is None
+    assert 0 < rows["lime", "stability"]["low"] < 0.1  # one image tells almost nothing
+    assert rows["lime", "stability"]["high"] > 0.9
+    assert {row["method"] for row in found["scores"] if row["score"] != "forwards"} == {"gaffke"}
+    assert (rows["dea", "forwards"]["low"], rows["dea", "forwards"]["method"]) == (None, "")  # equal, and without a range
+    assert rows["dea", "forwards"]["clipped"] == 0
+    assert (found["units"], found["unit"]) == (8, "image")
     assert found["unscored"] == {"dea": {}, "saliency": {}, "lime": {"no positive mass": 7}, "random": {}}
     assert {row["class"] for row in found["by_class"]} == set(NAMES)
 
@@ -79,7 +86,7 @@ def test_markdown_latex_and_csv(tmp_path, summary):
     (row,) = [line for line in text.splitlines() if line.startswith("| dea ")]
     assert "**0.935 [" in row
     assert "_0.735 [" in text
-    assert "fill_residual 0.200 [0.200, 0.200]" in text
+    assert "fill_residual 0.200 [0.1" in text
     assert "random (control)" in text.splitlines()[-1]
     tex = latex(summary, found)
     assert r"\textbf{0.935} {\scriptsize [" in tex
@@ -100,15 +107,15 @@ def test_plots_are_drawn_where_their_scores_are(tmp_path, summary):
 
 
 def test_a_comparison_is_paired_and_says_which_way(summary):
-    rows = comparison({"a": records(), "b": records(shift=0.1)}, DIRECTIONS)
+    rows = comparison({"a": records(), "b": records(shift=-0.1)}, DIRECTIONS)
     found = {(row["explainer"], row["score"]): row for row in rows}
     gap = found["dea", "faithfulness_gap"]
-    assert gap["difference"] == pytest.approx(0.1)
-    assert gap["other"] - gap["first"] == pytest.approx(0.1)
+    assert gap["difference"] == pytest.approx(-0.1)
+    assert gap["other"] - gap["first"] == pytest.approx(-0.1)
     assert found["dea", "deletion_auc"]["difference"] == 0
     assert found["dea", "deletion_auc"]["verdict"] == ""
     assert [key for key in found if key[1] == "fill_residual"] == [("", "fill_residual")]
-    backwards = comparison({"b": records(shift=0.1), "a": records()}, DIRECTIONS)
+    backwards = comparison({"b": records(shift=-0.1), "a": records()}, DIRECTIONS)
     assert backwards[1]["difference"] == pytest.approx(-rows[1]["difference"])
 
 
@@ -118,7 +125,7 @@ def test_verdicts_need_more_than_a_few_images():
 
     directions = {"faithfulness_gap": True, "deletion_auc": False}
     keep = ("sample_id", "class_index", "area", "explainer", "faithfulness_gap", "reason")
-    a, b = ([{key: row[key] for key in keep} for row in many(shift)] for shift in (0.0, 0.1))
+    a, b = ([{key: row[key] for key in keep} for row in many(shift)] for shift in (-0.1, 0.0))
     assert {row["verdict"] for row in comparison({"a": a, "b": b}, directions)} == {"better"}
     assert {row["verdict"] for row in comparison({"b": b, "a": a}, directions)} == {"worse"}
     assert {row["verdict"] for row in comparison({"a": a, "b": b}, {})} == {"differs"}
@@ -144,7 +151,7 @@ def test_the_verdict_rests_on_the_figures(summary):
     assert "Mean IoU over 8 images is 0.500; the weakest class is road_1 (0.250)" in said["accuracy"].text
     assert said["faithfulness"].kind == "plain"  # the random map alone is no bar
     assert said["faithfulness"].text.startswith("The faithfulness gap of dea is 0.935 [")
-    assert "+0.800 [0.800, 0.800] against random" in said["faithfulness"].text
+    assert "It is above every control: by +0.800 against random (p = 0.004), over 8 images." in said["faithfulness"].text
     assert said["coverage"].text == "All 8 targets could be scored."
     nothing = dict(found) | {"images": 0, "targets": 0, "scores": [], "unscored": {}, "iou": {"mean": None}}
     said = {finding.about: finding for finding in verdict(summary, nothing)}
@@ -152,34 +159,72 @@ def test_the_verdict_rests_on_the_figures(summary):
     assert said["coverage"].kind == "bad"
 
 
-def test_the_bar_is_every_control_and_paired():
-    def judged(gaps):
-        rows = [
-            {
-                "sample_id": f"i{image}", "class_index": 1, "area": 0.1, "explainer": explainer,
-                "faithfulness_gap": value + 0.3 * (image % 5), "reason": "",
-            }
-            for image in range(12)
-            for explainer, value in gaps.items()
-        ]  # fmt: skip
-        controls = ["random", "target_mask"]
-        found = part("d", "n", rows, [], {"mean": 0.5}, 12, controls)
-        summary = {"controls": controls, "directions": {"faithfulness_gap": True}, "shared": []}
-        return {finding.about: finding for finding in verdict(summary, found)}["faithfulness"]
+def judged(gaps, images=12, main="", **changes):
+    """Findings about faithfulness; ``changes`` holds gaps of single images, by explainer and image."""
+    rows = [
+        {
+            "sample_id": f"i{image}", "class_index": 1, "area": 0.1, "explainer": explainer,
+            "faithfulness_gap": changes.get(explainer, {}).get(image, value) - 0.1 * (image % 5), "reason": "",
+        }
+        for image in range(images)
+        for explainer, value in gaps.items()
+    ]  # fmt: skip
+    controls = ["random", "target_mask"]
+    found = part("d", "n", rows, [], {"mean": 0.5}, images, controls, main, {"faithfulness_gap": (-1.0, 1.0)})
+    summary = {"controls": controls, "directions": {"faithfulness_gap": True}, "shared": [], "main": main}
+    return {finding.about: finding for finding in verdict(summary, found)}
 
+
+def test_the_bar_is_every_control_and_paired():
     # the images differ by more than the maps, so that unpaired intervals overlap
-    assert judged({"dea": 0.5, "random": 0.0, "target_mask": 0.4}).kind == "good"
-    assert judged({"dea": 0.5, "random": 0.0, "target_mask": 0.6}).kind == "bad"
-    assert judged({"dea": 0.5, "random": 0.5, "target_mask": 0.4}).kind == "bad"
+    above = judged({"dea": 0.5, "random": 0.0, "target_mask": 0.4})["faithfulness"]
+    assert above.kind == "good"
+    assert "It is above every control: by +0.500 against random (p < 0.001), +0.100 against target_mask" in above.text
+    below = judged({"dea": 0.5, "random": 0.0, "target_mask": 0.6})["faithfulness"]
+    assert below.kind == "bad"
+    assert "It is below target_mask: the difference is -0.100 against target_mask (p < 0.001), over 12 images." in below.text
+    equal = judged({"dea": 0.5, "random": 0.5, "target_mask": 0.4})["faithfulness"]
+    assert equal.kind == "plain"
+    assert "Whether it is above random cannot be told from 12 images: the difference is +0.000" in equal.text
+    assert "It is above target_mask by +0.100" in equal.text
+    assert "do not read its maps" not in equal.text.lower()
+    assert judged({"dea": 0.5, "random": 0.0})["faithfulness"].kind == "plain"  # the random map alone is no bar
+
+
+def test_other_explainers_are_exploratory():
     ahead = judged({"dea": 0.5, "lime": 0.7, "random": 0.0, "target_mask": 0.4})
-    assert ahead.kind == "good"
-    assert "The highest mean gap is that of lime" in ahead.text
+    assert ahead["faithfulness"].kind == "good"
+    assert "The highest mean gap is that of lime" in ahead["other explainers"].text
+    assert "lime is above every control too." in ahead["other explainers"].text
+    assert "exploratory" in ahead["other explainers"].text
+    assert ahead["other explainers"].kind == "plain"
+    mine = judged({"dea": 0.5, "lime": 0.2, "random": 0.0, "target_mask": 0.4}, main="lime")
+    assert "It is below target_mask" in mine["faithfulness"].text
+    assert "other explainers" in mine
+
+
+def test_six_images_can_say_something():
+    assert judged({"dea": 0.5, "random": 0.0, "target_mask": 0.4}, images=6)["faithfulness"].kind == "good"
+    noisy = {"dea": {0: 0.2, 1: 0.9, 2: 0.45, 3: 0.3}}
+    found = judged({"dea": 0.5, "random": 0.0, "target_mask": 0.4}, images=6, **noisy)["faithfulness"]
+    assert found.kind == "plain"
+    needed = re.search(r"About (\d+) images would be enough if the difference stays as it looks", found.text)
+    assert int(needed[1]) > 6
+    assert "p = " in found.text
+
+
+def test_images_that_lose_strongly_are_named_where_most_agree():
+    lost = {"dea": {3: -0.4, 9: -0.3}}
+    found = judged({"dea": 0.5, "random": 0.0, "target_mask": 0.4}, images=24, **lost)["faithfulness"]
+    assert "Most images agree (22 of 24 are above target_mask), but i3 (-0.800) and i9 (-0.700) lose strongly" in found.text
 
 
 def test_few_images_are_neither_good_nor_bad(summary):
     (found,) = summary["parts"]
-    said = verdict(summary, dict(found) | {"images": 5})
+    said = verdict(summary, dict(found) | {"units": 4})
     assert [finding.about for finding in said if finding.kind != "plain"] == ["few images"]
+    assert [finding.about for finding in verdict(summary, dict(found) | {"units": 4, "unit": "group"})][-1] == "few groups"
+    assert "few images" not in {finding.about for finding in verdict(summary, dict(found) | {"units": 5})}
 
 
 def test_what_could_not_be_scored_is_said(summary):

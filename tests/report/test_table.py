@@ -9,6 +9,7 @@ from segaudit.attribution import TargetMask
 from segaudit.auditor import Auditor
 from segaudit.intervention import GridRegions, Intervention
 from segaudit.report import score_table
+from segaudit.report.table import main_explainer
 
 
 @pytest.fixture
@@ -64,3 +65,13 @@ def test_what_could_not_be_scored_shows_as_nan(auditor: Auditor) -> None:
     (_, *rows), _ = rows_of(auditor, auditor.compute())
     assert all(cell == "nan" for row in rows for cell in row[1:-1])
     assert [row[-1] for row in rows] == ["0"] * 4
+
+
+def test_the_main_explainer_is_the_named_one_or_dea_or_the_first_that_is_no_control(auditor: Auditor) -> None:
+    metrics = ["off_target_leakage"]
+    assert main_explainer(auditor) == "saliency"
+    assert main_explainer(Auditor(["saliency", "dea"], metrics)) == "dea"
+    assert main_explainer(Auditor(["saliency", "dea"], metrics, main="saliency")) == "saliency"
+    assert main_explainer(Auditor(["random"], metrics)) == "random"
+    with pytest.raises(ValueError, match="main names the explainer 'lime', which is not audited; there are saliency, dea"):
+        Auditor(["saliency", "dea"], metrics, main="lime")

@@ -8,12 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from segaudit.evidence.second_fill import without_second_fill
+from segaudit.metrics.catalogue import catalogue
 from segaudit.records.files import atomic_write
-from segaudit.statistics import Estimate, Records, difference, holm, summary
+from segaudit.statistics import (
+    Estimate,
+    Ranges,
+    Records,
+    difference,
+    holm,
+    losses,
+    p_above,
+    summary,
+    unit_differences,
+    verdict,
+)
 
-FORMAT = 1
-#: With fewer images the bootstrap's intervals would be too narrow, and are not shown.
-FEW_IMAGES = 6
+FORMAT = 2
+#: The score of the verdict; higher is better.
+VERDICT_SCORE = "faithfulness_gap"
+#: The control that knows the answer; nothing has to be above it.
+_ORACLE = "oracle"
 
 
 def part(
@@ -24,10 +38,13 @@ def part(
     iou: Mapping[str, float],
     samples: int,
     controls: Sequence[str] = (),
+    main: str = "",
+    ranges: Ranges | None = None,
 ) -> dict[str, Any]:
     """Summarise one network on one data set: means with 95 % intervals, by class too, and reasons for missing scores.
 
-    The intervals are over images. With fewer than six scored images there is none: the bootstrap's would be too narrow.
+    The verdict compares the main explainer with every control. All other comparisons with controls are exploratory: their
+    p-values are adjusted for all of them.
 
     Args:
         data: name of the data set.
@@ -37,26 +54,49 @@ def part(
         iou: IoU by class, and ``mean``.
         samples: number of audited images.
         controls: the explainers that are controls.
+        main: the explainer of the verdict; by default ``dea``, else the first that is no control.
+        ranges: lowest and highest value by score, None for a score without a range; by default those of segaudit's scores.
 
     """
-    first = records[0]["explainer"] if records else ""
+    explainers = list(dict.fromkeys(row["explainer"] for row in records))
+    first = explainers[0] if explainers else ""
     unscored: dict[str, Counter[str]] = {}
     for row in records:
         unscored.setdefault(row["explainer"], Counter()).update(without_second_fill(row["reason"]))
+    ranges = score_ranges() if ranges is None else ranges
+    main = main or default_main(explainers, controls)
+    compared = [name for name in controls if name in explainers and name != _ORACLE]
+    scored = any(isinstance(row.get(VERDICT_SCORE), float) for row in records)
+    others = [name for name in explainers if name != main and name not in controls]
     return {
         "data": data,
         "network": network,
         "iou": {name: number(value) for name, value in iou.items()},
         "images": samples,
+        "units": len({row.get("group") or ("image", row["sample_id"]) for row in records}),
+        "unit": "group" if any(row.get("group") for row in records) else "image",
         "targets": sum(row["explainer"] == first for row in records),
-        "scores": [_row(key, estimate) for key, estimate in summary(records).items()],
+        "scores": [_row(key, estimate) for key, estimate in summary(records, ranges=ranges).items()],
         "by_class": [
-            _row(key, estimate, class_name(class_names, key[2])) for key, estimate in summary(records, by_class=True).items()
+            _row(key, estimate, class_name(class_names, key[2]))
+            for key, estimate in summary(records, by_class=True, ranges=ranges).items()
         ],
-        "above_controls": _above_controls(records, controls),
+        "verdict": _verdict(records, main, compared, ranges) if scored and main in explainers else None,
+        "above_controls": _above_controls(records, others, compared, ranges) if scored else [],
         "second_fill": _second_fill(records, controls),
         "unscored": {explainer: dict(reasons) for explainer, reasons in unscored.items()},
     }
+
+
+def default_main(explainers: Sequence[str], controls: Sequence[str]) -> str:
+    """Return the explainer of headlines: ``dea`` where it is audited, else the first that is no control."""
+    ours = [name for name in explainers if name not in controls] or list(explainers)
+    return "dea" if "dea" in ours else next(iter(ours), "")
+
+
+def score_ranges() -> dict[str, tuple[float, float] | None]:
+    """Return the range of each of segaudit's scores, None for one without."""
+    return {entry.name: getattr(entry.cls, "score_range", None) for entry in catalogue()}
 
 
 def write_summary(
@@ -98,7 +138,7 @@ def write_summary(
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """Read a ``summary.json``.
+    """Read a ``summary.json``. One of format 1 is read as what this version would have written, as far as it tells.
 
     Raises:
         ValueError: if the file is not a summary, or has another format.
@@ -111,7 +151,9 @@ def read_summary(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is not the summary of an audit: run `segaudit audit` or `segaudit benchmark` again."
         ) from None
-    if form != FORMAT:
+    if form == 1:
+        found = _from_format_1(found)
+    elif form != FORMAT:
         raise ValueError(f"{path} was written by another version of segaudit (format {form}, not {FORMAT}): run it again.")
     return found
 
@@ -126,18 +168,36 @@ def number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _above_controls(records: Records, controls: Sequence[str]) -> list[dict[str, Any]]:
-    """Compute the paired differences of each explainer's faithfulness gap from each control's.
+def _verdict(records: Records, main: str, controls: Sequence[str], ranges: Ranges) -> dict[str, Any] | None:
+    """Compare the main explainer with every control, and name the units that lose strongly; None without a control."""
+    rows, every = [], {}
+    for control in controls:
+        by_unit = unit_differences(records, main, control, VERDICT_SCORE, ranges)
+        if not by_unit:
+            continue
+        found = difference(records, main, control, VERDICT_SCORE, ranges=ranges)
+        values = every[control] = list(by_unit.values())
+        rows.append(
+            {"control": control}
+            | {name: number(getattr(found, name)) for name in ("mean", "low", "high", "clipped")}
+            | {"units": found.units, "wins": sum(value > 0 for value in values)}
+            | {"p_value": number(p_above(values)), "p_below": number(p_above([-value for value in values]))}
+            | {"losses": [{"unit": str(unit), "difference": by_unit[unit]} for unit in losses(by_unit)]}
+        )
+    if not rows:
+        return None
+    outcome, needed = verdict(every)
+    return {"explainer": main, "score": VERDICT_SCORE, "outcome": outcome, "units_needed": needed, "controls": rows}
 
-    p-values are adjusted for all of these tests (Holm). The oracle is left out, because it knows the answer.
-    """
-    explainers = list(dict.fromkeys(row["explainer"] for row in records))
-    if not any(isinstance(row.get("faithfulness_gap"), float) for row in records):
-        return []
-    rows = []
-    for name in (name for name in explainers if name not in controls):
-        for control in (name for name in controls if name in explainers and name != "oracle"):
-            found = difference(records, name, control, "faithfulness_gap")
+
+def _above_controls(
+    records: Records, explainers: Sequence[str], controls: Sequence[str], ranges: Ranges
+) -> list[dict[str, Any]]:
+    """Compute the paired differences of explainers from controls; p-values are two-sided and adjusted for all of them."""
+    rows: list[dict[str, Any]] = []
+    for name in explainers:
+        for control in controls:
+            found = difference(records, name, control, VERDICT_SCORE, ranges=ranges)
             ends = {"mean": number(found.mean), "low": number(found.low), "high": number(found.high)}
             rows.append({"explainer": name, "control": control} | ends | {"p_value": found.p_value})
     for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]).tolist(), strict=True):
@@ -166,6 +226,40 @@ def _second_fill(records: Records, controls: Sequence[str]) -> list[dict[str, An
             ends["first_p_value"] = number(first.p_value)
             rows.append({"explainer": name, "control": control, "images": second.images, "targets": second.targets} | ends)
     return rows
+
+
+def _from_format_1(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a summary of format 1 in this format. Its intervals were a bootstrap's, and its p-values adjusted for all."""
+    parts = []
+    for old in found["parts"]:
+        explainers = list(dict.fromkeys(row["explainer"] for row in old["scores"]))
+        main = found.get("main") or default_main(explainers, found["controls"])
+        ours = [row for row in old["above_controls"] if row["explainer"] == main and row["mean"] is not None]
+        new: dict[str, Any] = dict(old) | {"units": old["images"], "unit": "image", "verdict": None}
+        for name in ("scores", "by_class"):
+            new[name] = [
+                dict(row) | {"units": row["images"], "clipped": 0.0, "method": "" if row["low"] is None else "bootstrap"}
+                for row in old[name]
+            ]
+        if ours:
+            clear = [row["p_value"] is not None and row["p_value"] <= 0.05 for row in ours]
+            above = all(sure and row["mean"] > 0 for sure, row in zip(clear, ours, strict=True))
+            below = any(sure and row["mean"] < 0 for sure, row in zip(clear, ours, strict=True))
+            new["verdict"] = {
+                "explainer": main,
+                "score": VERDICT_SCORE,
+                "outcome": "above" if above else "below" if below else "cannot tell",
+                "units_needed": None,
+                "controls": [
+                    {key: row[key] for key in ("control", "mean", "low", "high")}
+                    | {"clipped": 0.0, "units": old["images"], "wins": None}
+                    | {"p_value": row["p_value"], "p_below": row["p_value"], "losses": []}
+                    for row in ours
+                ],
+            }
+        new["above_controls"] = [row for row in old["above_controls"] if row["explainer"] != main]
+        parts.append(new)
+    return dict(found) | {"format": FORMAT, "parts": parts}
 
 
 def _row(key: tuple[Any, ...], estimate: Estimate, name: str | None = None) -> dict[str, Any]:

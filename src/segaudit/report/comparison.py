@@ -5,15 +5,15 @@ from typing import Any
 
 from segaudit.evidence.registry import is_shared
 from segaudit.metrics.catalogue import catalogue
-from segaudit.records.summary import number
+from segaudit.records.summary import number, score_ranges
 from segaudit.statistics import Difference, Estimate, Records, compare, holm, summary
 
 
 def comparison(runs: Mapping[str, Records], directions: Mapping[str, bool | None]) -> list[dict[str, Any]]:
     """Compute the paired differences of audits from the first one, by explainer and score.
 
-    Only targets that both audits have scored count. p-values are adjusted for all tests of the comparison (Holm). Times
-    are not tested.
+    Only targets that both audits have scored, with equal fills, count. p-values are adjusted for all tests of the comparison
+    (Holm). Times are not tested.
 
     Args:
         runs: records by the run's name; two or more.
@@ -21,7 +21,7 @@ def comparison(runs: Mapping[str, Records], directions: Mapping[str, bool | None
 
     Returns:
         Rows with ``explainer`` (empty for scores that do not depend on one), ``score``, ``run``, the means of the ``first``
-        run and the ``other`` over all their targets, ``difference`` (other minus first, over the targets of both), ``low``,
+        run and the ``other`` over all their images, ``difference`` (other minus first, over the targets of both), ``low``,
         ``high``, ``p_value`` (adjusted), ``images``, ``targets``, ``unmatched`` and ``verdict``: ``better``, ``worse``,
         ``differs`` where neither direction is better, or empty where the adjusted p-value is above 0.05.
 
@@ -32,14 +32,17 @@ def comparison(runs: Mapping[str, Records], directions: Mapping[str, bool | None
     if len(runs) < 2:
         raise ValueError("a comparison needs at least two runs.")
     (first, base), *others = runs.items()
-    means = {name: summary(records, draws=1) for name, records in runs.items()}
+    ranges = score_ranges()
+    means = {name: summary(records, draws=1, ranges=ranges) for name, records in runs.items()}
     rows: list[dict[str, Any]] = []
     for name, records in others:
-        found = compare(records, base)
+        found = compare(records, base, ranges=ranges)
         if not found:
             raise ValueError(f"{name} and {first} have no explainer and score in common: there is nothing to compare.")
         if not any(difference.targets or difference.unscored for difference in found.values()):
-            raise ValueError(f"{name} and {first} have no target in common: were they audited on the same images?")
+            raise ValueError(
+                f"{name} and {first} have no target in common: were they audited on the same images, with the same fills?"
+            )
         for (explainer, score), paired in _shared_once(found):
             rows.append(
                 {

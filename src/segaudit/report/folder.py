@@ -98,7 +98,7 @@ class AuditFolder:
         iou = {"mean": mean} | {class_name(names, index): value for index, value in enumerate(each)}
         worst = self._draw(names)
         controls = [name for name, explainer in self.auditor.explainers.items() if explainer.control]
-        found = part(data, network, records, names, iou, len(samples), controls)
+        found = part(data, network, records, names, iou, len(samples), controls, self.main, self.auditor.ranges)
         summary = write_summary(
             self.folder / "summary.json",
             "audit",

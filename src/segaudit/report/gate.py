@@ -10,7 +10,7 @@ from segaudit.formatting import interval, number
 from segaudit.names import score_key
 from segaudit.selection.threshold import GRAMMAR, Threshold
 
-_RULE = re.compile(r"\s*(?:([\w.\- ]+)/)?(\w+)\s*([<>].*)")
+_RULE = re.compile(r"\s*(?:([\w.\- ]+)/)?(\w+)(?:\.(low|high))?\s*([<>].*)")
 
 
 class AuditFailedError(Exception):
@@ -21,6 +21,9 @@ class AuditFailedError(Exception):
 class Rule:
     """Says what must **not** hold: the audit fails if the comparison holds, or if no target has the score.
 
+    The comparison is with the mean, or with an end of its 95 % interval: ``dea/off_target_leakage.high > 0.4`` fails unless
+    the whole interval is at most 0.4, and ``dea/off_target_leakage.low > 0.4`` fails only if the whole interval is above it.
+
     The bounds of :class:`segaudit.selection.Constrained` have the same grammar (:class:`segaudit.selection.Threshold`)
     and the opposite meaning: they say what must hold.
 
@@ -30,6 +33,7 @@ class Rule:
         score: the score's name.
         sign: ``<``, ``<=``, ``>`` or ``>=``.
         limit: a finite number.
+        end: ``low`` or ``high`` for an end of the interval; empty for the mean.
 
     Example:
         >>> rule = Rule.parse("dea/off_target_leakage > 0.4")
@@ -43,6 +47,7 @@ class Rule:
     score: str
     sign: str
     limit: float
+    end: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "Rule":
@@ -55,12 +60,13 @@ class Rule:
         found = _RULE.fullmatch(str(text))
         try:
             if found is not None:
-                threshold = Threshold.parse(found[3])
-                return cls(text.strip(), found[1] or "", found[2], threshold.sign, threshold.limit)
+                threshold = Threshold.parse(found[4])
+                return cls(text.strip(), found[1] or "", found[2], threshold.sign, threshold.limit, found[3] or "")
         except ValueError:
             pass
         raise ValueError(
-            f"{text!r} is no rule: write what must not hold, such as 'dea/off_target_leakage > 0.4': a score, {GRAMMAR}."
+            f"{text!r} is no rule: write what must not hold, such as 'dea/off_target_leakage > 0.4': a score, {GRAMMAR}. "
+            "Add .low or .high to the score to compare an end of its interval."
         )
 
     @property
@@ -97,12 +103,16 @@ class Rule:
 
         """
         rows = [r for r in part["scores"] if r["score"] == self.score and self.explainer in ("", r["explainer"])]
-        value = rows[0]["mean"] if rows else None
+        mean = rows[0]["mean"] if rows else None
         name = score_key(self.explainer, self.score)
-        if value is None or not isfinite(value):
+        if mean is None or not isfinite(mean):
             return f"{name} could not be scored for any target, so it is not known whether {self.text!r} holds."
+        value = rows[0][self.end] if self.end else mean
+        if value is None or not isfinite(value):
+            return f"{name} has no 95 % interval, so it is not known whether {self.text!r} holds: audit more images."
         if self.threshold.holds(value):
             ends = interval(rows[0]["low"], rows[0]["high"])
-            text = f"{name} is {number(value)}" + (f" (95 % interval {ends})" if ends else "")
-            return f"{text}, and the audit fails if it is {self.threshold}."
+            text = f"{name} is {number(mean)}" + (f" (95 % interval {ends})" if ends else "")
+            what = f"the {'lower' if self.end == 'low' else 'upper'} end of the interval" if self.end else "it"
+            return f"{text}, and the audit fails if {what} is {self.threshold}."
         return ""

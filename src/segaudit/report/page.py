@@ -14,7 +14,7 @@ import yaml
 from jinja2 import Environment
 from markupsafe import Markup
 
-from segaudit.formatting import arrow, interval, number, p_value
+from segaudit.formatting import arrow, interval, number, p_value, percent
 from segaudit.metrics.catalogue import catalogue
 from segaudit.records.files import atomic_write
 from segaudit.records.run import Run, all_directions, column, read_records, read_run, run_names
@@ -97,6 +97,8 @@ def _audit(folder: Path, summary: Mapping[str, Any], id_: str) -> dict[str, Any]
                 "shared": [(name, rows[first, name]) for name in summary["shared"] if (first, name) in rows],
                 "class_rows": _class_rows(summary, part, scores),
                 "reasons": _reasons(part),
+                "intervals": _methods(part),
+                "clipped": _clipped(part),
             }
         )
     worst = [
@@ -143,6 +145,26 @@ def _reasons(part: Mapping[str, Any]) -> list[tuple[str, str, int]]:
         for explainer, reasons in part["unscored"].items()
         for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
     ]
+
+
+def _methods(part: Mapping[str, Any]) -> str:
+    """Say how intervals were made: in the range of a score, or Student's t for those without one."""
+    methods: dict[str, list[str]] = {}
+    for row in part["scores"]:
+        if row["method"] and row["score"] not in methods.setdefault(row["method"], []):
+            methods[row["method"]].append(row["score"])
+    words = {"gaffke": "Gaffke's, in the score's range", "t": "Student's t", "bootstrap": "bootstrap over images"}
+    return "; ".join(
+        word if method == "gaffke" or len(methods) == 1 else f"{word} for {', '.join(methods[method])}"
+        for method, word in words.items()
+        if method in methods
+    )
+
+
+def _clipped(part: Mapping[str, Any]) -> str:
+    """List the scores of which values lay outside the range, with the share."""
+    rows = [row for row in part["scores"] if row["clipped"]]
+    return ", ".join(f"{row['score']} of {row['explainer']} ({percent(row['clipped'], 1)})" for row in rows)
 
 
 def _curve_charts(path: Path, summary: Mapping[str, Any]) -> list[dict[str, Any]]:

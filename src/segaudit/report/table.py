@@ -9,6 +9,7 @@ from torch import Tensor
 from segaudit.auditor import Auditor
 from segaudit.formatting import interval, number, p_value, with_arrow
 from segaudit.names import score_key
+from segaudit.records.summary import default_main
 
 _COUNTS = ("images", "targets", "lost", "not_learnt")
 
@@ -64,10 +65,10 @@ def summary_line(auditor: Auditor, values: Mapping[str, Tensor], metrics: Mappin
 
 
 def main_explainer(auditor: Auditor) -> str:
-    """Return the explainer of headlines: ``dea`` where it is audited, else the first that is no control."""
-    explainers = [name for name, explainer in auditor.explainers.items() if not explainer.control]
-    explainers = explainers or list(auditor.explainers)
-    return "dea" if "dea" in explainers else explainers[0]
+    """Return the explainer of headlines: the auditor's ``main``, else ``dea``, else the first that is no control."""
+    return auditor.main or default_main(
+        list(auditor.explainers), [name for name, one in auditor.explainers.items() if one.control]
+    )
 
 
 def difference_table(rows: Sequence[Mapping[str, Any]], first: str) -> Table:
@@ -79,7 +80,7 @@ def difference_table(rows: Sequence[Mapping[str, Any]], first: str) -> Table:
 
     """
     caption = (
-        "difference: other minus first, over the targets that both have scored; interval: bootstrap over images; p: sign "
+        "difference: other minus first, over the targets that both have scored; interval: paired t over images; p: sign "
         "flips, adjusted for all tests of this table"
     )
     table = Table(title=f"Differences from {first}", title_justify="left", caption=caption, caption_justify="left")

@@ -3,16 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from segaudit.formatting import estimate, interval, number, percent
-from segaudit.records.summary import FEW_IMAGES
+from segaudit.formatting import estimate, interval, number, p_value, percent
+from segaudit.records.summary import VERDICT_SCORE, default_main
+from segaudit.statistics.verdict import LEAST_UNITS
 
 #: A larger share of targets without a score is worth a warning.
 _MANY_UNSCORED = 0.25
 #: A larger share of credit on pixels that the model does not use is worth a warning.
 _MUCH_UNSUPPORTED = 0.1
-_FAITHFULNESS = "faithfulness_gap"
 #: Beginnings of scores that many targets lack by their nature.
 _OFTEN_MISSING = ("cue_", "second_fill_")
+#: Losing units that are named; more are counted.
+_NAMED = 3
 #: Completes "... lack a score, because ..." for the reasons that segaudit gives.
 _BECAUSE = {
     "empty region": "the region is empty",
@@ -53,7 +55,8 @@ class Finding(NamedTuple):
 def verdict(summary: Mapping[str, Any], part: Mapping[str, Any]) -> list[Finding]:
     """Say what the scores of one network on one data set show about the main explainer.
 
-    Every sentence names the figures that it rests on. With fewer than six images, nothing is called good or bad.
+    Every sentence names the figures that it rests on. With fewer than five images (or groups, where the data name some),
+    nothing is called good or bad.
 
     Args:
         summary: content of ``summary.json``.
@@ -64,19 +67,18 @@ def verdict(summary: Mapping[str, Any], part: Mapping[str, Any]) -> list[Finding
     main = main_of(summary, part)
     makers = (_accuracy, _faithfulness, _second_fill, _leakage, _robustness, _cue, _coverage)
     found = [finding for make in makers for finding in make(summary, part, rows, main)]
-    if 0 < part["images"] < FEW_IMAGES:
+    count, unit = part.get("units", part["images"]), _unit(part)
+    if 0 < count < LEAST_UNITS:
         found = [finding._replace(kind="plain") for finding in found]
-        found.append(
-            Finding("bad", "few images", f"{_plural(part['images'], 'image is', 'images are')} too few to draw conclusions.")
-        )
+        few = f"{_plural(count, f'{unit} is', f'{unit}s are')} too few to draw conclusions; {LEAST_UNITS} is the least."
+        found.append(Finding("bad", f"few {unit}s", few))
     return found
 
 
 def main_of(summary: Mapping[str, Any], part: Mapping[str, Any]) -> str:
     """Return the explainer of the verdict: the summary's main one, else ``dea``, else the first that is no control."""
     explainers = list(dict.fromkeys(row["explainer"] for row in part["scores"]))
-    ours = [name for name in explainers if name not in summary["controls"]] or explainers
-    return summary.get("main") or ("dea" if "dea" in ours else next(iter(ours), ""))
+    return summary.get("main") or default_main(explainers, summary["controls"])
 
 
 _Rows = Mapping[tuple[str, str], Mapping[str, Any]]
@@ -96,33 +98,115 @@ def _accuracy(summary: Mapping[str, Any], part: Mapping[str, Any], rows: _Rows, 
 
 
 def _faithfulness(summary: Mapping[str, Any], part: Mapping[str, Any], rows: _Rows, main: str) -> list[Finding]:
-    row = rows.get((main, _FAITHFULNESS))
+    row = rows.get((main, VERDICT_SCORE))
     if row is None:
         return []
     if row["mean"] is None:
-        return [_nothing("faithfulness", _FAITHFULNESS, main)]
-    text = f"The faithfulness gap of {main} is {_value(row)}"
-    compared = [pair for pair in part["above_controls"] if pair["explainer"] == main and pair["mean"] is not None]
-    if not compared:
-        return [Finding("plain", "faithfulness", f"{text}. No control was audited to compare it with.")]
-    pairs = [f"{number(pair['mean'], signed=True)}{_ends(pair)} against {pair['control']}" for pair in compared]
-    text += f"; its paired difference is {', '.join(pairs)}"
-    better = all(pair["p_value"] is not None and pair["p_value"] <= 0.05 and pair["mean"] > 0 for pair in compared)
-    if not better:
-        text += ". It is not clearly above every control, so do not read its maps as reasons"
-    kind = "bad" if not better else "good" if "target_mask" in [pair["control"] for pair in compared] else "plain"
-    gaps = {e: gap["mean"] for (e, score), gap in rows.items() if score == _FAITHFULNESS and gap["mean"] is not None}
-    ahead = {e: gap for e, gap in gaps.items() if e not in summary["controls"] and gap > gaps[main]}
+        return [_nothing("faithfulness", VERDICT_SCORE, main)]
+    text, judged = f"The faithfulness gap of {main} is {_value(row)}", part.get("verdict")
+    if judged is None:
+        found = [Finding("plain", "faithfulness", f"{text}. No control was audited to compare it with.")]
+    else:
+        kind, sentences = _OUTCOMES[judged["outcome"]](main, judged, _unit(part))
+        found = [Finding(kind, "faithfulness", " ".join([f"{text}.", *sentences, *_lost(judged["controls"], _unit(part))]))]
+    return [*found, *_exploratory(summary, part, rows, main)]
+
+
+def _above(main: str, judged: Mapping[str, Any], unit: str) -> tuple[str, list[str]]:
+    controls = judged["controls"]
+    pairs = ", ".join(_pair(one, "p_value") for one in controls)
+    # The random map alone is no bar.
+    kind = "good" if "target_mask" in [one["control"] for one in controls] else "plain"
+    return kind, [f"It is above every control: by {pairs}, over {_units(controls, unit)}."]
+
+
+def _below(main: str, judged: Mapping[str, Any], unit: str) -> tuple[str, list[str]]:
+    controls = judged["controls"]
+    worst = min(controls, key=lambda one: (one["p_below"], one["mean"]))
+    text = f"It is below {worst['control']}: the difference is {_pair(worst, 'p_below')}, over {_units(controls, unit)}"
+    return "bad", [f"{text}. Do not read its maps as reasons."]
+
+
+def _cannot_tell(main: str, judged: Mapping[str, Any], unit: str) -> tuple[str, list[str]]:
+    controls, needed = judged["controls"], judged["units_needed"]
+    unclear = [one for one in controls if one["p_value"] is None or one["p_value"] > 0.05] or controls
+    clear = [one for one in controls if one not in unclear]
+    names, pairs = _listed([one["control"] for one in unclear]), ", ".join(_pair(one, "p_value") for one in unclear)
+    sentences = [f"Whether it is above {names} cannot be told from {_units(controls, unit)}: the difference is {pairs}."]
+    if clear:
+        sentences.append(f"It is above {', '.join(_pair(one, 'p_value', by=True) for one in clear)}.")
+    if needed is not None:
+        sentences.append(f"About {needed} {unit}s would be enough if the difference stays as it looks.")
+    elif any(one["wins"] is None for one in unclear):  # from a summary of format 1, which has no number
+        pass
+    elif all((one["mean"] or 0) > 0 for one in unclear):
+        sentences.append(f"The difference is so small that even 1000 {unit}s would not be enough if it stays as it looks.")
+    else:
+        sentences.append(f"No number of {unit}s would show it above if the difference stays as it looks.")
+    return "plain", sentences
+
+
+_OUTCOMES = {"above": _above, "below": _below, "cannot tell": _cannot_tell}
+
+
+def _pair(one: Mapping[str, Any], p: str, by: bool = False) -> str:
+    difference = f"{number(one['mean'], signed=True)}{_ends(one)}"
+    figures = f"p {_p(one[p])}"
+    return f"{one['control']} by {difference} ({figures})" if by else f"{difference} against {one['control']} ({figures})"
+
+
+def _p(value: float | None) -> str:
+    text = p_value(value)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _units(controls: list[Mapping[str, Any]], unit: str) -> str:
+    fewest = min(one["units"] for one in controls)
+    return _plural(fewest, unit, f"{unit}s")
+
+
+def _lost(controls: list[Mapping[str, Any]], unit: str) -> list[str]:
+    """Name the units that lose strongly to a control although most win."""
+    sentences = []
+    for one in controls:
+        if lost := one["losses"]:
+            named = [f"{loss['unit']} ({number(loss['difference'], signed=True)})" for loss in lost[:_NAMED]]
+            more = [f"{len(lost) - _NAMED} more"] if len(lost) > _NAMED else []
+            verb, them = ("loses", "it") if len(lost) == 1 else ("lose", "them")
+            sentences.append(
+                f"Most {unit}s agree ({one['wins']} of {one['units']} are above {one['control']}), but "
+                f"{_listed([*named, *more])} {verb} strongly to {one['control']}: look at {them}."
+            )
+    return sentences
+
+
+def _exploratory(summary: Mapping[str, Any], part: Mapping[str, Any], rows: _Rows, main: str) -> list[Finding]:
+    """Say how other explainers compare; their p-values are adjusted for all comparisons, which nobody planned."""
+    gaps = {e: gap["mean"] for (e, score), gap in rows.items() if score == VERDICT_SCORE and gap["mean"] is not None}
+    against: dict[str, list[bool]] = {}
+    for pair in part["above_controls"]:
+        sure = pair["p_value"] is not None and pair["p_value"] <= 0.05 and pair["mean"] > 0
+        against.setdefault(pair["explainer"], []).append(sure)
+    above = [name for name, sure in against.items() if all(sure)]
+    sentences = []
+    if above:
+        verb = "is" if len(above) == 1 else "are"
+        sentences.append(f"{_listed(above)} {verb} above every control too.")
+    ahead = {e: gap for e, gap in gaps.items() if e != main and e not in summary["controls"] and gap > gaps[main]}
     if ahead:
         best = max(ahead, key=lambda name: ahead[name])
-        text += f". The highest mean gap is that of {best} ({number(ahead[best])})"
+        text = f"The highest mean gap is that of {best} ({number(ahead[best])})."
         insertion = rows.get((best, "insertion_auc"))
         if insertion is not None and (insertion["mean"] or 0) > 1:
             text += (
-                ". Its partly filled images give a higher confidence than the images themselves, so this gap depends on the "
-                "fill as much as on the map"
+                " Its partly filled images give a higher confidence than the images themselves, so this gap depends on the "
+                "fill as much as on the map."
             )
-    return [Finding(kind, "faithfulness", f"{text}.")]
+        sentences.append(text)
+    if not sentences:
+        return []
+    sentences.append("This is exploratory: p-values are adjusted for all comparisons of the other explainers.")
+    return [Finding("plain", "other explainers", " ".join(sentences))]
 
 
 def _second_fill(summary: Mapping[str, Any], part: Mapping[str, Any], rows: _Rows, main: str) -> list[Finding]:
@@ -250,6 +334,16 @@ def _because(reason: str) -> str:
     if reason.startswith("confidence below"):
         return f"the {reason.replace('below', 'is below')}"
     return _BECAUSE.get(reason) or f"of {reason!r}"
+
+
+def _unit(part: Mapping[str, Any]) -> str:
+    """Return what is independent in the data: ``image``, or ``group`` where the data name groups."""
+    return str(part.get("unit", "image"))
+
+
+def _listed(names: list[str]) -> str:
+    """Join names: ``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _plural(count: int, singular: str, plural: str) -> str:

@@ -16,7 +16,7 @@ from segaudit.statistics.flips import PERMUTATIONS, p_above
 from segaudit.statistics.level import Estimate, interval, level_interval
 from segaudit.statistics.models import Association, auroc, spearman
 from segaudit.statistics.panel import TargetSeries, panel_filled, panel_means
-from segaudit.statistics.records import Difference, Records, compare, difference, relative, summary, unit_differences
+from segaudit.statistics.records import Difference, Ranges, Records, compare, difference, relative, summary, unit_differences
 from segaudit.statistics.verdict import losses, units_needed, verdict
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Difference",
     "DriftAlarm",
     "Estimate",
+    "Ranges",
     "Records",
     "TargetSeries",
     "auroc",

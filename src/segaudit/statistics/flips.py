@@ -16,6 +16,8 @@ from segaudit.statistics.arrays import Vector, by_size
 PERMUTATIONS = 20_000
 #: Number of signs held at once.
 _CHUNK = 1 << 22
+#: Number of units up to which drawn signs are kept for the next test.
+_REMEMBERED = 64
 #: Sums that differ by less than this share of the sum of all sizes count as equal. Scores are often float32.
 _EQUAL = 1e-6
 
@@ -72,7 +74,19 @@ def _every_sign(units: int) -> Vector:
 
 def _drawn_signs(units: int, seed: int) -> Iterator[Vector]:
     """Yield random sign patterns, ``PERMUTATIONS`` in all, some at a time."""
+    if units <= _REMEMBERED:  # audits test the same number of units many times
+        yield _signs(units, seed)
+        return
     rng, step = np.random.default_rng(seed), max(1, _CHUNK // units)
     for start in range(0, PERMUTATIONS, step):
-        flipped = rng.integers(2, size=(min(step, PERMUTATIONS - start), units), dtype=np.int8)
-        yield 1.0 - 2.0 * flipped.astype(np.float64)
+        yield _some_signs(rng, min(step, PERMUTATIONS - start), units)
+
+
+@lru_cache(maxsize=4)
+def _signs(units: int, seed: int) -> Vector:
+    return _some_signs(np.random.default_rng(seed), PERMUTATIONS, units)
+
+
+def _some_signs(rng: np.random.Generator, draws: int, units: int) -> Vector:
+    flipped = rng.integers(2, size=(draws, units), dtype=np.int8)
+    return 1.0 - 2.0 * flipped.astype(np.float64)

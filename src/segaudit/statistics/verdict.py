@@ -5,7 +5,8 @@ The verdict is *above* only if a sign-flip test rejects for **every** control. T
 the explainer loses to, after Bonferroni's adjustment for the number of controls.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +20,8 @@ LEAST_UNITS = 5
 #: More units are not promised to be enough: a difference this small may be none.
 _MOST_UNITS = 1000
 _ALPHA, _POWER = 0.05, 0.8
+
+_Unit = TypeVar("_Unit", bound=Hashable)
 
 
 def verdict(differences: Mapping[str, ArrayLike], seed: int = 0) -> tuple[str, int | None]:
@@ -83,7 +86,7 @@ def units_needed(differences: ArrayLike) -> int | None:
     return max(LEAST_UNITS, len(values) + 1, int(np.ceil(needed)))
 
 
-def losses(differences: Mapping[str, float]) -> list[str]:
+def losses(differences: Mapping[_Unit, float]) -> list[_Unit]:
     """Name the units that lose strongly while most win: those that a reader should look at before trusting the mean.
 
     A unit loses strongly if it is below 0 by more than three times the median size of all differences.

@@ -72,7 +72,8 @@ class Trainer(lightning.Trainer):
             split: split of the images.
             max_images: limits the number of images, drawn once with the audit's seed; None audits all.
             fail_if: what must **not** hold, such as ``dea/off_target_leakage > 0.4``: if one of these rules holds, the
-                audit fails (exit status 3).
+                audit fails (exit status 3). Add ``.low`` or ``.high`` to the score to compare an end of its 95 % interval:
+                ``dea/off_target_leakage.high > 0.4``.
 
         Returns:
             The content of each ``summary.json``; an empty list on all ranks but the first.
