@@ -47,6 +47,7 @@ FILLS: dict[str, Fill] = {
     "constant 2": ConstantFill(2.0),
     "darkest": RangeFill(0.0),
     "brightest": RangeFill(1.0),
+    "brighter": RangeFill(1.5),  # by half of the image's range
     "mean": MeanFill(),
     "local mean 0.25": LocalMeanFill(0.25),
     "local mean 0.5": LocalMeanFill(0.5),
@@ -57,7 +58,9 @@ FILLS: dict[str, Fill] = {
     "noisy linear": NoisyLinearFill(),
 }
 #: The fills of an audit by default.
-DEFAULT = ["darkest", "brightest"]
+DEFAULT = ["darkest", "brighter"]
+#: What it was when the model's confidence chose.
+EARLIER = ["darkest", "brightest"]
 #: Rows of a table of combinations.
 SHOWN = 12
 
@@ -181,6 +184,9 @@ def main() -> None:
     parser.add_argument("--weights", default="runs/benchmarks")
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--per-image", type=int, default=3, help="targets an image gives at most; an audit's default is 3")
+    parser.add_argument(
+        "--fills", nargs="+", choices=FILLS, default=list(FILLS), help="measure these and their combinations"
+    )
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--out", help="a JSON file with every combination")
     parser.add_argument("--picture", help="draw what the fills look like into this file, and measure nothing")
@@ -189,6 +195,8 @@ def main() -> None:
     if arguments.picture:
         picture(arguments.picture)
         return
+    for name in FILLS.keys() - {*arguments.fills, *DEFAULT, *EARLIER}:
+        del FILLS[name]
     by_network = {}
     for name in arguments.networks:
         by_network[name] = measure(name, arguments)
@@ -199,9 +207,8 @@ def main() -> None:
     for found in rows.values():
         found.sort(key=lambda one: (one["above"], one["mean"]))
     best = [*rows[1], *rows[2][:SHOWN], *rows[3][:SHOWN]]
-    default = next(one for one in rows[2] if one["fills"] == DEFAULT)
-    if default not in best:
-        best.append(default)
+    default, earlier = (next(one for one in rows[2] if one["fills"] == pair) for pair in (DEFAULT, EARLIER))
+    best += [one for one in (default, earlier) if one not in best]
     networks = arguments.networks
     print("\nMean residual / share of targets above 0.5; last, the same if the model's confidence chose among the fills\n")
     print(f"| fill | all | {' | '.join(networks)} | all, by the model |\n|{' --- |' * (len(networks) + 3)}")
@@ -218,13 +225,15 @@ def main() -> None:
     print(f"| fill | {' | '.join(f'{names[c]} ({n})' for c, n in counts.items())} |\n|{' --- |' * (len(classes) + 1)}")
     for one in best:
         print(f"| {' + '.join(one['fills'])} | {' | '.join(f'{m:.2f} / {a:.0%}' for m, a in one['classes'].values())} |")
-    print(f"\nTargets above 0.5 under {' + '.join(DEFAULT)}: chosen from the image (by the model's confidence) of all\n")
+    print(f"\nTargets above 0.5 of all: {' + '.join(DEFAULT)}, chosen from the image, and")
+    print(f"in brackets {' + '.join(EARLIER)}, chosen from the image and by the model's confidence\n")
     print(f"| network | {' | '.join(names[c] for c in classes)} |\n|{' --- |' * (len(classes) + 1)}")
-    for name, found_here in by_network.items():
-        cells = [
-            f"{default['lost'][name][c]} ({default['least_lost'][name][c]}) of {int((found_here.classes == c).sum())}"
-            for c in classes
-        ]
+    for name, of_network in by_network.items():
+        cells = []
+        for c in classes:
+            lost = [one["lost"][name][c] for one in (default, earlier)]
+            count = int((of_network.classes == c).sum())
+            cells.append(f"{lost[0]} ({lost[1]}, {earlier['least_lost'][name][c]}) of {count}")
         print(f"| {name} | {' | '.join(cells)} |")
     if arguments.out:
         targets = {name: len(found.classes) for name, found in by_network.items()}
