@@ -6,7 +6,8 @@
 
 Trains each network (or loads it) and prints the mean `fill_residual` and the share of targets above 0.5, which get
 no deletion or insertion score; then both by class. For every fill, and for the best pairs and threes, of which each
-target gets the one that leaves least, as in `Intervention(fill=[...])`. The JSON has every combination.
+target gets the one that differs most from its region, as in `Intervention(fill=[...])`. Beside it stands what a choice
+by the model's confidence would leave, which was the rule before. The JSON has every combination.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import json
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -23,6 +24,7 @@ from models import NETWORKS, batches, datamodule, trained
 from torch import Tensor
 
 from segaudit import TargetSelector
+from segaudit.forwards.batching import Batching
 from segaudit.forwards.probe import forward
 from segaudit.forwards.target import target_confidence
 from segaudit.functional.faithfulness import MAX_RESIDUAL, MIN_CONFIDENCE
@@ -37,6 +39,7 @@ from segaudit.intervention import (
     RangeFill,
     ShuffleFill,
 )
+from segaudit.intervention.choice import ranked
 
 FILLS: dict[str, Fill] = {
     "constant 0": ConstantFill(),
@@ -44,6 +47,7 @@ FILLS: dict[str, Fill] = {
     "constant 2": ConstantFill(2.0),
     "darkest": RangeFill(0.0),
     "brightest": RangeFill(1.0),
+    "brighter": RangeFill(1.5),  # by half of the image's range
     "mean": MeanFill(),
     "local mean 0.25": LocalMeanFill(0.25),
     "local mean 0.5": LocalMeanFill(0.5),
@@ -53,49 +57,104 @@ FILLS: dict[str, Fill] = {
     "noise": NoiseFill(),
     "noisy linear": NoisyLinearFill(),
 }
+#: The fills of an audit by default.
+DEFAULT = ["darkest", "brighter"]
+#: What it was when the model's confidence chose.
+EARLIER = ["darkest", "brightest"]
 #: Rows of a table of combinations.
 SHOWN = 12
 
 
+class Measured(NamedTuple):
+    """What F fills do to one network's N targets of images with K channels.
+
+    Attributes:
+        residual: share of S(x) that each fill leaves, ``(F, N)``.
+        classes: class of each target, ``(N,)``.
+        squares: mean square difference of each filled image from the image over the region, by channel, ``(F, N, K)``.
+        low: lowest value by channel in each filled image and, last, in the image, ``(F + 1, N, K)``.
+        high: highest value.
+
+    """
+
+    residual: Tensor
+    classes: Tensor
+    squares: Tensor
+    low: Tensor
+    high: Tensor
+
+    def chosen(self, places: Sequence[int]) -> Tensor:
+        """Residual ``(N,)`` of the fill that an audit takes of some; :func:`segaudit.intervention.choice.fill_distances`."""
+        own = [*places, len(self.low) - 1]
+        spread = self.high[own].amax(dim=0) - self.low[own].amin(dim=0)
+        distance = (self.squares[list(places)] / spread.where(spread > 0, 1.0) ** 2).mean(dim=2).sqrt()
+        return self.residual[list(places)].gather(0, ranked(distance)[:1])[0]
+
+    def least(self, places: Sequence[int]) -> Tensor:
+        """Residual ``(N,)`` of the fill that leaves the least of the model's confidence."""
+        return self.residual[list(places)].amin(dim=0)
+
+
 @torch.no_grad()
-def residuals(name: str, arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
-    """Residual of each fill ``(F, N)`` and class ``(N,)`` of one network's targets that can be scored."""
+def measure(name: str, arguments: argparse.Namespace) -> Measured:
+    """Measure the fills on one network's targets that can be scored."""
     model = trained(name, arguments.data, arguments.root, arguments.weights)
     objects = [1, 2, 3] if arguments.data == "planted" else None
     selector = TargetSelector(max_per_image=arguments.per_image, classes=objects)
-    found: list[Tensor] = []
-    classes: list[Tensor] = []
-    seen = 0
+    found: list[Measured] = []
+    seen, batching = 0, Batching(8)
     for batch in batches(datamodule(arguments.data, arguments.root)):
         images = batch["image"][: arguments.images - seen]
         if not len(images):
             break
-        logits = forward(model, images, 8)
+        logits = forward(model, images, batching)
         targets = selector(logits)
         score = target_confidence(logits[targets.image_index], targets)
         targets, score = targets[score >= MIN_CONFIDENCE], score[score >= MIN_CONFIDENCE]
-        filled = [forward(model, fill(images), 8)[targets.image_index] for fill in FILLS.values()]
-        found.append(torch.stack([target_confidence(one, targets) for one in filled]) / score)
-        classes.append(targets.class_index)
+        which, filled = targets.image_index, [fill(images) for fill in FILLS.values()]
+        left = [target_confidence(forward(model, one, batching)[which], targets) for one in filled]
+        pixels = targets.region.flatten(1).sum(dim=1)[:, None]
+        squares = [((one - images).double() ** 2)[which] * targets.region[:, None] for one in filled]
+        shown = torch.stack([*filled, images]).double().flatten(3)[:, which]
+        found.append(
+            Measured(
+                torch.stack(left) / score,
+                targets.class_index,
+                torch.stack([one.flatten(2).sum(dim=2) / pixels for one in squares]),
+                shown.amin(dim=3),
+                shown.amax(dim=3),
+            )
+        )
         seen += len(images)
-    return torch.cat(found, dim=1), torch.cat(classes)
+    return Measured(*(torch.cat(parts, dim=0 if parts[0].ndim == 1 else 1) for parts in zip(*found, strict=True)))
 
 
-def row(fills: Sequence[str], by_network: dict[str, tuple[Tensor, Tensor]], classes: Sequence[int]) -> dict[str, Any]:
-    """Mean and share above the limit of the least residual of some fills, by network and by class."""
+def row(fills: Sequence[str], by_network: dict[str, Measured], classes: Sequence[int]) -> dict[str, Any]:
+    """Mean and share above the limit of the residual of some fills, by network and by class, and by the earlier rule."""
     places = [list(FILLS).index(name) for name in fills]
-    least = {name: found[places].amin(dim=0) for name, (found, _) in by_network.items()}
-    every, of_class = torch.cat(list(least.values())), torch.cat([c for _, c in by_network.values()])
-    return {
-        "fills": list(fills),
-        "mean": float(every.mean()),
-        "above": float((every > MAX_RESIDUAL).float().mean()),
-        "networks": {name: [float(v.mean()), float((v > MAX_RESIDUAL).float().mean())] for name, v in least.items()},
-        "classes": {
-            c: [float(every[of_class == c].mean()), float((every[of_class == c] > MAX_RESIDUAL).float().mean())]
-            for c in classes
-        },
+    of_class = torch.cat([found.classes for found in by_network.values()])
+    rules = {
+        "": {name: found.chosen(places) for name, found in by_network.items()},
+        "least_": {name: found.least(places) for name, found in by_network.items()},
     }
+    found: dict[str, Any] = {"fills": list(fills)}
+    for rule, values in rules.items():
+        every = torch.cat(list(values.values()))
+        found |= {
+            f"{rule}mean": float(every.mean()),
+            f"{rule}above": float((every > MAX_RESIDUAL).float().mean()),
+            f"{rule}networks": {name: _mean_and_above(v) for name, v in values.items()},
+            f"{rule}classes": {c: _mean_and_above(every[of_class == c]) for c in classes},
+            f"{rule}lost": {
+                name: {c: int((v[by_network[name].classes == c] > MAX_RESIDUAL).sum()) for c in classes}
+                for name, v in values.items()
+            },
+        }
+    return found
+
+
+def _mean_and_above(values: Tensor) -> list[float]:
+    return [float(values.mean()), float((values > MAX_RESIDUAL).float().mean())]
 
 
 def picture(path: str) -> None:
@@ -125,6 +184,9 @@ def main() -> None:
     parser.add_argument("--weights", default="runs/benchmarks")
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--per-image", type=int, default=3, help="targets an image gives at most; an audit's default is 3")
+    parser.add_argument(
+        "--fills", nargs="+", choices=FILLS, default=list(FILLS), help="measure these and their combinations"
+    )
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--out", help="a JSON file with every combination")
     parser.add_argument("--picture", help="draw what the fills look like into this file, and measure nothing")
@@ -133,21 +195,29 @@ def main() -> None:
     if arguments.picture:
         picture(arguments.picture)
         return
+    for name in FILLS.keys() - {*arguments.fills, *DEFAULT, *EARLIER}:
+        del FILLS[name]
     by_network = {}
     for name in arguments.networks:
-        by_network[name] = residuals(name, arguments)
-        print(f"{name}: {len(by_network[name][1])} targets", flush=True)
-    of_class = torch.cat([c for _, c in by_network.values()])
+        by_network[name] = measure(name, arguments)
+        print(f"{name}: {len(by_network[name].classes)} targets", flush=True)
+    of_class = torch.cat([found.classes for found in by_network.values()])
     classes = of_class.unique().tolist()
     rows = {size: [row(c, by_network, classes) for c in combinations(FILLS, size)] for size in (1, 2, 3)}
     for found in rows.values():
         found.sort(key=lambda one: (one["above"], one["mean"]))
     best = [*rows[1], *rows[2][:SHOWN], *rows[3][:SHOWN]]
+    default, earlier = (next(one for one in rows[2] if one["fills"] == pair) for pair in (DEFAULT, EARLIER))
+    best += [one for one in (default, earlier) if one not in best]
     networks = arguments.networks
-    print("\nMean residual / share of targets above 0.5\n")
-    print(f"| fill | all | {' | '.join(networks)} |\n|{' --- |' * (len(networks) + 2)}")
+    print("\nMean residual / share of targets above 0.5; last, the same if the model's confidence chose among the fills\n")
+    print(f"| fill | all | {' | '.join(networks)} | all, by the model |\n|{' --- |' * (len(networks) + 3)}")
     for one in best:
-        cells = [(one["mean"], one["above"]), *[one["networks"][n] for n in networks]]
+        cells = [
+            (one["mean"], one["above"]),
+            *[one["networks"][n] for n in networks],
+            (one["least_mean"], one["least_above"]),
+        ]
         print(f"| {' + '.join(one['fills'])} | {' | '.join(f'{m:.2f} / {a:.0%}' for m, a in cells)} |")
     print("\nThe same by class\n")
     counts = {c: int((of_class == c).sum()) for c in classes}
@@ -155,8 +225,18 @@ def main() -> None:
     print(f"| fill | {' | '.join(f'{names[c]} ({n})' for c, n in counts.items())} |\n|{' --- |' * (len(classes) + 1)}")
     for one in best:
         print(f"| {' + '.join(one['fills'])} | {' | '.join(f'{m:.2f} / {a:.0%}' for m, a in one['classes'].values())} |")
+    print(f"\nTargets above 0.5 of all: {' + '.join(DEFAULT)}, chosen from the image, and")
+    print(f"in brackets {' + '.join(EARLIER)}, chosen from the image and by the model's confidence\n")
+    print(f"| network | {' | '.join(names[c] for c in classes)} |\n|{' --- |' * (len(classes) + 1)}")
+    for name, of_network in by_network.items():
+        cells = []
+        for c in classes:
+            lost = [one["lost"][name][c] for one in (default, earlier)]
+            count = int((of_network.classes == c).sum())
+            cells.append(f"{lost[0]} ({lost[1]}, {earlier['least_lost'][name][c]}) of {count}")
+        print(f"| {name} | {' | '.join(cells)} |")
     if arguments.out:
-        targets = {name: len(c) for name, (_, c) in by_network.items()}
+        targets = {name: len(found.classes) for name, found in by_network.items()}
         text = json.dumps({"targets": targets, "classes": counts, "rows": [one for found in rows.values() for one in found]})
         Path(arguments.out).write_text(text)
 

@@ -21,7 +21,7 @@ from segaudit.statistics import DriftAlarm, TargetSeries
 
 
 class AuditAlarm(Callback):
-    """Warns when a score of the audit gets worse while the accuracy does not fall, or when maps hardly depend on the weights.
+    """Warns when a score of the audit gets worse while the accuracy does not fall, or when maps ignore the weights.
 
     The mean of each score over the panel's targets is watched by a cumulative sum (:class:`segaudit.statistics.DriftAlarm`).
     The alarm goes off if the sum passes its threshold, the score has become worse by at least ``min_change``, and the

@@ -170,9 +170,7 @@ class AuditLoop:
         sample = self.unpack(images.batch(rows))
         ids = rows if sample.ids is None else sample.ids
         targets = None if panel is None else panel.targets(rows, sample.images.device)
-        return self.auditor.update(
-            images.pl_module, sample.images, sample.masks, ids, sample.cues, sample.groups, targets
-        )
+        return self.auditor.update(images.pl_module, sample.images, sample.masks, ids, sample.cues, sample.groups, targets)
 
     def _compute(self, trainer: Trainer) -> dict[str, Tensor]:
         """Compute the scores over all images; all are NaN, beside the counts, if a metric fails."""

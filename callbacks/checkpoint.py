@@ -191,7 +191,7 @@ class AuditCheckpoint(CheckpointFiles):
             self.remove(trainer, file, path)
 
     def _audited(self, trainer: Trainer) -> dict[str, Any]:
-        """Return what a candidate has of the audits whose scores the rule uses: scores by target, IoU by image, the panel."""
+        """Return what a candidate has of the audits that the rule uses: scores by target, IoU by image, the panel."""
         known = {prefix: audit for prefix, audit in audits(trainer).items() if audit.panel is not None}
         used = {key.partition("/")[0] for key in self.rule.keys} & set(known) or set(list(known)[:1])
         scores: dict[str, Mapping[str, float]] = {}

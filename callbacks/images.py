@@ -52,7 +52,6 @@ class AuditImages:
         batch = before_transfer(self.pl_module, batch)
         return self.trainer.strategy.batch_to_device(batch, self.pl_module.device, 0)
 
-
     def _read(self, index: int) -> Any:
         """Read an image; transforms that draw from the global generators give the same at every audit."""
         torch.default_generator.manual_seed(index)

@@ -69,13 +69,15 @@ class PanelDrawer:
         pairs = balanced(areas, self.max_images, self.selector.max_per_image, self.selector.min_area)
         if not pairs:
             rank_zero_warn(
-                f"no class that may be a target covers {self.selector.min_area:.1%} of any validation mask, so nothing will be "
-                "audited: lower the selector's min_area, or name other classes."
+                f"no class that may be a target covers {self.selector.min_area:.1%} of any validation mask, so nothing will "
+                "be audited: lower the selector's min_area, or name other classes."
             )
         panel = self._panel(pairs, [regions[pair] for pair in pairs], "masks", images)
         return trainer.strategy.broadcast(panel)
 
-    def from_predictions(self, images: AuditImages, audited: Sequence[tuple[int, int, torch.Tensor]], count: int) -> Panel | None:
+    def from_predictions(
+        self, images: AuditImages, audited: Sequence[tuple[int, int, torch.Tensor]], count: int
+    ) -> Panel | None:
         """Make a panel of the targets of an audit; None while the model tells classes apart in too few images.
 
         Args:

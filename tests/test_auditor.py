@@ -42,6 +42,7 @@ from segaudit.intervention import (
     GridRegions,
     Intervention,
     Perturbation,
+    RangeFill,
     Shift,
     SuperpixelRegions,
 )
@@ -273,13 +274,14 @@ def test_a_batch_is_scored_like_its_images_one_at_a_time(case: dict[str, Any]) -
 
 def test_records_have_a_row_for_each_target_and_explainer() -> None:
     model, x = Net(), images()
-    auditor = Auditor({"a": Random(), "b": "saliency"}, ["off_target_leakage", "fill_residual"], intervention=FEW)
+    extremes = Intervention([RangeFill(0.0), RangeFill(1.0)], FEW.regions, FEW.steps)
+    auditor = Auditor({"a": Random(), "b": "saliency"}, ["off_target_leakage", "fill_residual"], intervention=extremes)
     rows, first = [], 0
     fills = []
     for part, groups in zip(x.split(3), (["p", None, 7], None), strict=True):
         batch = auditor.update(model, part, sample_ids=[f"im{first + i}" for i in range(len(part))], groups=groups)
         named = ["", "", ""] if groups is None else ["p", "", "7"]
-        assert Probe(model, part, batch.targets, FEW).fill_names == batch.fills
+        assert Probe(model, part, batch.targets, extremes).fill_names == batch.fills
         fills += batch.fills
         first += len(part)
         for explainer in ("a", "b"):
@@ -298,7 +300,7 @@ def test_records_have_a_row_for_each_target_and_explainer() -> None:
                     }
                 )
     assert auditor.records() == rows
-    assert set(fills) == {"range_fill(0)", "range_fill(1)"}
+    assert {*fills} == {"range_fill(0)", "range_fill(1)"}
     assert {row["sample_id"] for row in rows} == {"im0", "im1", "im2", "im3"}
     values = auditor.compute()
     assert values.keys() == {

@@ -430,7 +430,8 @@ def _fitting(targets: Targets, logits: Tensor) -> Targets:
     """Return the targets; raise if their regions or classes are not those of the logits."""
     if len(targets) and targets.region.shape[1:] != logits.shape[2:]:
         raise ValueError(
-            f"the targets' regions have the size {tuple(targets.region.shape[1:])}, but the logits {tuple(logits.shape[2:])}."
+            f"the targets' regions have the size {tuple(targets.region.shape[1:])}, but the logits have "
+            f"{tuple(logits.shape[2:])}: draw the targets from masks of the logits' size."
         )
     classes = max(2, logits.shape[1])
     if wrong := sorted({one for one in targets.class_index.tolist() if not 0 <= one < classes}):

@@ -134,7 +134,7 @@ def test_wandb_gets_an_alert(tmp_path, monkeypatch):
 
 
 def test_what_it_refuses():
-    with pytest.raises(ValueError, match="AuditAlarm has no level any more: .* use min_change"):
+    with pytest.raises(ValueError, match=r"AuditAlarm has no level any more: .* use min_change"):
         AuditAlarm(level=0.99)
     with pytest.raises(ValueError, match="segaudit does not know which way 'drift' is better"):
         AuditAlarm(scores=["drift"])

@@ -18,7 +18,7 @@ SCORES = ["faithfulness_gap", "second_fill_gap"]
 
 
 def few(fills: list[Fill] | None = None, steps: int = 9) -> Intervention:
-    return Intervention(fills, GridRegions([4]), steps)
+    return Intervention(fills or [RangeFill(0.0), RangeFill(1.0)], GridRegions([4]), steps)
 
 
 def test_it_is_the_gap_of_the_other_fill() -> None:

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from segaudit.forwards.panel import Panel, balanced
 
-AREAS = st.dictionaries(
-    st.integers(0, 30), st.dictionaries(st.integers(0, 4), st.floats(0.0, 1.0), max_size=5), max_size=12
-)
+AREAS = st.dictionaries(st.integers(0, 30), st.dictionaries(st.integers(0, 4), st.floats(0.0, 1.0), max_size=5), max_size=12)
 
 
 @given(AREAS, st.integers(1, 6), st.integers(1, 3))

@@ -12,8 +12,8 @@ from segaudit.forwards.target import Targets, TargetSelector
 from segaudit.intervention import BlurFill, ConstantFill, Fill, Intervention, MeanFill, NoisyLinearFill, RangeFill
 from segaudit.intervention.choice import fill_distances, ranked
 
-PAIRS = {
-    "default": None,
+PAIRS: dict[str, list[Fill]] = {
+    "extremes": [RangeFill(0.0), RangeFill(1.0)],
     "three": [MeanFill(), RangeFill(0.0), RangeFill(1.0)],
     "with structure": [BlurFill(), RangeFill(0.5)],
 }
@@ -55,11 +55,12 @@ def test_of_two_extreme_colours_the_one_farther_from_the_regions_mean_is_chosen(
     for value, expected in ((0.2, 1), (1.0, 0), (0.0, 1), (0.45, 1)):
         b = int(value == 0.45)
         targets = Targets(torch.tensor([b]), torch.tensor([1]), x[b : b + 1, 0] == value)
+        assert chosen(x, targets, PAIRS["extremes"]).tolist() == [expected]
         assert chosen(x, targets, None).tolist() == [expected]
 
 
 @pytest.mark.parametrize("fills", PAIRS.values(), ids=PAIRS)
-def test_neither_the_model_nor_the_class_decides(fills: list[Fill] | None) -> None:
+def test_neither_the_model_nor_the_class_decides(fills: list[Fill]) -> None:
     x = images()
     targets = some_targets(x)
     other = Targets(targets.image_index, targets.class_index.flip(0), targets.region)
@@ -77,7 +78,7 @@ def test_neither_the_model_nor_the_class_decides(fills: list[Fill] | None) -> No
 
 
 @pytest.mark.parametrize("fills", PAIRS.values(), ids=PAIRS)
-def test_the_rest_of_the_batch_does_not_matter(fills: list[Fill] | None) -> None:
+def test_the_rest_of_the_batch_does_not_matter(fills: list[Fill]) -> None:
     x = images()
     targets = some_targets(x)
     together = chosen(x, targets, fills)
@@ -87,7 +88,7 @@ def test_the_rest_of_the_batch_does_not_matter(fills: list[Fill] | None) -> None
 
 
 @pytest.mark.parametrize("fills", PAIRS.values(), ids=PAIRS)
-def test_units_do_not_matter(fills: list[Fill] | None) -> None:
+def test_units_do_not_matter(fills: list[Fill]) -> None:
     x = images()
     targets = some_targets(x)
     scale, shift = torch.tensor([255.0, 0.01, 3.0]).view(1, 3, 1, 1), torch.tensor([-7.0, 0.5, 100.0]).view(1, 3, 1, 1)
@@ -97,7 +98,7 @@ def test_units_do_not_matter(fills: list[Fill] | None) -> None:
 def test_a_negative_image_swaps_dark_and_bright() -> None:
     x = images()
     targets = some_targets(x)
-    found, negative = chosen(x, targets, None), chosen(-x, targets, None)
+    found, negative = chosen(x, targets, PAIRS["extremes"]), chosen(-x, targets, PAIRS["extremes"])
     assert torch.equal(negative[:-1], 1 - found[:-1])
     assert (int(found[-1]), int(negative[-1])) == (0, 0)  # no pixel, no difference: the first
 
@@ -147,7 +148,7 @@ def test_targets_of_a_model_are_filled_alike_by_the_audit() -> None:
     x = images()
     targets = TargetSelector(min_area=0)(logits_of(Net(), x))
     extremes = torch.stack([x.amin((2, 3)), x.amax((2, 3))])
-    found = chosen(x, targets, None)
+    found = chosen(x, targets, PAIRS["extremes"])
     for n, b in enumerate(targets.image_index.tolist()):
         place = (x[b][:, targets.region[n]].mean(dim=1) - extremes[0, b]) / (extremes[1, b] - extremes[0, b])
         assert int(found[n]) == int(float((place**2).sum()) < float(((1 - place) ** 2).sum()))

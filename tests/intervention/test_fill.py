@@ -35,6 +35,7 @@ from segaudit.testing import check_fill, check_perturbation
 FILLS: dict[str, Callable[[], Fill]] = {entry.cls.__name__: entry.cls for entry in catalogue()} | {
     "ConstantFill": lambda: ConstantFill(0.3),
     "RangeFill 2": lambda: RangeFill(0.8),
+    "RangeFill 3": lambda: RangeFill(1.5),
     "BlurFill 2": lambda: BlurFill(0.6),
     "LocalMeanFill 2": lambda: LocalMeanFill(3.0),
 }
@@ -96,7 +97,7 @@ def test_constant_and_mean() -> None:
             assert filled[b, k].flatten().tolist() == pytest.approx([mean] * 15, abs=1e-6)
 
 
-@pytest.mark.parametrize("place", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("place", [0.0, 0.25, 1.0, 1.5])
 def test_a_place_in_the_range_of_each_channel(place: float) -> None:
     x = images(2, size=(3, 5))
     filled = RangeFill(place)(x)
@@ -174,7 +175,7 @@ def test_brightness_adds_one_number_an_image() -> None:
     [
         (lambda: BlurFill(0), "sigma is a share"),
         (lambda: LocalMeanFill(0), "window is a share"),
-        (lambda: RangeFill(1.5), "place is a number in"),
+        (lambda: RangeFill(11.0), "place is a number in"),
         (lambda: NoisyLinearFill(-1), "noise must not be negative"),
         (lambda: GaussianNoise(0), "level must be above 0"),
         (lambda: GaussianBlur(0), "sigma must be above 0 pixels"),

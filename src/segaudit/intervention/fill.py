@@ -97,20 +97,21 @@ class ConstantFill(Fill):
 
 
 class RangeFill(Fill):
-    """Fill with a flat colour from the image's own range: each channel's darkest or brightest value.
+    """Fill with a flat colour from the image's own range, or beyond it: from each channel's darkest to its brightest value.
 
     It works in any units of the model's input. Some class looks like a night and another like a glare. So an audit uses
-    both by default, and each target gets the one that is farther from its own colour: docs/fills.md tells what they leave
-    on CamVid.
+    the darkest colour and one that is brighter than the brightest by default, and each target gets the one that is farther
+    from its own colour: docs/fills.md tells what they leave on CamVid.
 
     Removes:
         All structure and the image's own colour.
 
     Keeps or invents:
-        It invents a night (0) or a glare (1), channel by channel, so that its colour need not occur in the image.
+        It invents a night (0) or a glare (1 and more), channel by channel, so that its colour need not occur in the image.
 
     Args:
-        place: in the range, 0 for the darkest value of a channel, 1 for the brightest.
+        place: in the range, 0 for the darkest value of a channel, 1 for the brightest. Above 1 it is brighter than all
+            pixels: 1.5 by half the range. Below 0 it is darker, which a model may not bear if its input cannot be negative.
 
     Example:
         >>> RangeFill(1.0)(torch.tensor([[[0.0, 0.5], [-1.0, 3.0]]])).tolist()
@@ -119,8 +120,8 @@ class RangeFill(Fill):
     """
 
     def __init__(self, place: float = 0.0) -> None:
-        if not 0 <= place <= 1:
-            raise ValueError(f"place is a number in [0, 1], got {place}.")
+        if not -10 <= place <= 10:
+            raise ValueError(f"place is a number in [-10, 10], 0 and 1 for the ends of the image's range, got {place}.")
         self.place = place
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ class Intervention(Immutable):
     The object never changes. What a run decides, such as a Trainer's precision, stays in the run.
 
     Args:
-        fill: replaces removed pixels. Defaults to the image's darkest and brightest colour. Of several fills, each target
+        fill: replaces removed pixels. Defaults to the image's darkest colour and one that is brighter
+            than its brightest by half of its range. Of several fills, each target
             gets the one that differs most from the image over the target's region, whatever the model says: a model must
             call a filled image something, so any one fill fails for some class. Of equals, the first counts. A sweep masks
             an image once for each fill that its targets have.
@@ -53,7 +54,7 @@ class Intervention(Immutable):
             raise ValueError(f"units are of one scale, but their counts are {units.counts}: name one number.")
         check_batching(max_batch, precision)
         if fill is None:
-            fill = [RangeFill(0.0), RangeFill(1.0)]
+            fill = [RangeFill(0.0), RangeFill(1.5)]
         self.fills = tuple(fill) if isinstance(fill, Sequence) else (fill,)
         self.regions = regions or SuperpixelRegions()
         self.steps = steps

@@ -7,8 +7,8 @@ import numpy as np
 
 from segaudit.selection.candidate import Candidate
 from segaudit.statistics.choice import resplit
-from segaudit.statistics.panel import LEAST_SHARE, Table, panel_filled, panel_means
 from segaudit.statistics.flips import flip_test
+from segaudit.statistics.panel import LEAST_SHARE, Table, panel_filled, panel_means
 
 #: Candidates are told apart where the two-sided p-value of the paired test is at most this.
 _ALPHA = 0.05
@@ -113,10 +113,10 @@ def _by_image(scores: Sequence[Mapping[str, float]]) -> Table | None:
         return None
     names = list(dict.fromkeys(target for one in scores for target in one))
     filled = panel_filled(_table(scores))
-    known = np.isfinite(filled).all(axis=0)
-    if not known.any():
+    known = np.flatnonzero(np.isfinite(filled).all(axis=0))
+    if not len(known):
         return None
-    images, place = np.unique([name.rsplit("|", 2)[0] for name, has in zip(names, known, strict=True) if has], return_inverse=True)
+    images, place = np.unique(np.array([names[n].rsplit("|", 2)[0] for n in known]), return_inverse=True)
     filled = filled[:, known]
     sums = np.stack([np.bincount(place, row, minlength=len(images)) for row in filled])
     return sums / np.bincount(place, minlength=len(images))

@@ -37,7 +37,9 @@ def read_candidates(folders: Sequence[Path | str]) -> list[Candidate]:
             epoch = int(row["epoch"])
             path, step = files.get(epoch, ("", 0))
             values = {key: value for key, value in row.items() if key != "epoch"}
-            found.append(Candidate(f"{name} epoch {epoch}", values, path, epoch, step, **audited.get(epoch, {"protocol": protocol})))
+            found.append(
+                Candidate(f"{name} epoch {epoch}", values, path, epoch, step, **audited.get(epoch, {"protocol": protocol}))
+            )
     check_protocols(found)
     revise(found)
     return found
