@@ -15,11 +15,13 @@ from torchmetrics import Metric
 from segaudit.attribution import Explainer, attribution_context
 from segaudit.evidence import Ask, Evidence, compute, evidence_of
 from segaudit.evidence.missing import partly_missing, unscorable
+from segaudit.evidence.registry import is_scorable
 from segaudit.forwards import Batching, Probe, Targets, TargetSelector
 from segaudit.forwards.output import class_logits, predict
 from segaudit.forwards.probe import forward
 from segaudit.intervention import Brightness, GaussianNoise, Intervention, Perturbation
 from segaudit.metrics import TargetMean
+from segaudit.metrics.chance import Likeness, above_chance, merged
 from segaudit.names import built_in, resolve_named, score_key
 from segaudit.statistics import Estimate, summary
 
@@ -59,10 +61,13 @@ class AuditedBatch:
         masks: ``(B, *S)``, or None where there is no truth.
         targets: N targets.
         attributions: map ``(N, *S)`` by explainer.
-        scores: value ``(N,)`` by explainer and score; under the key ``""`` what does not depend on an explainer.
+        scores: value ``(N,)`` by explainer and score; under the key ``""`` what does not depend on an explainer. A score of
+            ``provisional`` is the plain correlation here.
         reasons: by explainer, why a score of each target is missing; empty where none is.
         classes: how many there are.
         evidence: what the scores were computed from, by explainer and name; under ``""`` what all explainers share.
+        provisional: the scores that are compared with chance once the audit has seen all images.
+        likeness: what that comparison needs of this batch, by explainer; see :mod:`segaudit.metrics.chance`.
 
     """
 
@@ -76,9 +81,14 @@ class AuditedBatch:
     reasons: dict[str, list[str]] = field(default_factory=dict)
     classes: int = 0
     evidence: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    provisional: list[str] = field(default_factory=list)
+    likeness: dict[str, Likeness] = field(default_factory=dict)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one row per (target, explainer): ids, class, area, every score, the reason where there is none."""
+        """Return one row per (target, explainer): ids, class, area, every score, the reason where there is none.
+
+        The scores of ``provisional`` are plain correlations; :func:`segaudit.metrics.chance.above_chance` finishes them.
+        """
         targets = self.targets
         places = list(zip(targets.image_index.tolist(), targets.class_index.tolist(), targets.area.tolist(), strict=True))
         shared = {name: values.tolist() for name, values in self.scores.get("", {}).items()}
@@ -156,6 +166,7 @@ class Auditor:
             for name in ("", *self.explainers)
         }
         self._directions = {name: metric.higher_is_better for name, metric in named.items()}
+        self._provisional = [name for name, metric in named.items() if getattr(metric, "above_chance", False)]
         self._ranges = {name: getattr(metric, "score_range", None) for name, metric in named.items()}
         self.begin_run()
         self.reset()
@@ -171,6 +182,7 @@ class Auditor:
             metric.reset()
         self._records: list[dict[str, Any]] = []
         self._images: set[str] = set()
+        self._likeness: dict[str, Likeness] = {}
 
     def update(
         self,
@@ -209,7 +221,7 @@ class Auditor:
             targets = self.selector(logits, masks)
             probe = Probe(model, images, targets, self.intervention, logits, cues, batching=self.batching)
             classes = class_logits(logits).shape[1]
-            batch = AuditedBatch(ids, images, predict(logits), masks, targets, classes=classes)
+            batch = AuditedBatch(ids, images, predict(logits), masks, targets, classes=classes, provisional=self.provisional)
             asks = self._collect(Ask(probe, self.perturbations), batch) if len(targets) else {}
         with self._all_or_nothing():
             for name in asks:
@@ -218,8 +230,12 @@ class Auditor:
             for name in self.explainers if asks else ():
                 scores = batch.scores.get("", {}) | batch.scores.get(name, {})
                 asked = {score: list(self._asked[score].values()) for score in scores}
-                partly = partly_missing(asks[name], scores, asked)
+                own = {score: self._missing(place, score, batch) for place in ("", name) for score in self._metrics[place]}
+                partly = partly_missing(asks[name], scores, asked, own)
                 batch.reasons[name] = [why or some for why, some in zip(batch.reasons[name], partly, strict=True)]
+        if self.provisional:
+            batch.likeness = {name: _likeness(asks[name]) for name in self.explainers if asks}
+            self._likeness = merged([self._likeness, batch.likeness])
         self._images.update(ids)
         self._records += batch.records()
         return batch
@@ -243,7 +259,8 @@ class Auditor:
     def compute(self) -> dict[str, Tensor]:
         """Return scores by ``<explainer>/<score>``, and by ``<score>`` where they do not depend on an explainer.
 
-        Means over all targets of all updates and ranks, beside :meth:`counts`; every rank must call it.
+        Means over all targets of all updates and ranks, beside :meth:`counts`; every rank must call it. Scores above chance
+        are compared with all images of the audit so far, in whatever order they came.
         """
         values: dict[str, Tensor] = {}
         with warnings.catch_warnings():
@@ -251,6 +268,13 @@ class Auditor:
             for name, metrics in self._metrics.items():
                 for key, metric in metrics.items():
                     values[score_key(name, key)] = metric.compute()
+        if self.provisional:
+            records = self.records()
+            for name in self.explainers:
+                mine = [row for row in records if row["explainer"] == name]
+                for key in self.provisional:
+                    found = torch.tensor([row[key] for row in mine], dtype=torch.float64)
+                    values[score_key(name, key)] = found.nanmean().float()
         return values | self.counts()
 
     def counts(self) -> dict[str, Tensor]:
@@ -274,7 +298,8 @@ class Auditor:
 
         Under a process group every rank must call it; all get all rows.
         """
-        return [row for rows in gather(self._records) for row in rows]
+        records = [row for rows in gather(self._records) for row in rows]
+        return above_chance(records, merged(gather(self._likeness)), self.provisional) if self.provisional else records
 
     def unscored(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
         """Count the targets that lack some score, by explainer and reason, in records; a target may have several reasons."""
@@ -304,6 +329,11 @@ class Auditor:
     def shared(self) -> list[str]:
         """The scores that do not depend on an explainer."""
         return list(self._metrics[""])
+
+    @property
+    def provisional(self) -> list[str]:
+        """The scores that are compared with chance at the end of an audit: until then their values are correlations."""
+        return list(self._provisional)
 
     @property
     def _needed(self) -> list[Evidence]:
@@ -352,6 +382,20 @@ class Auditor:
             if isinstance(metric, TargetMean):
                 values[key] = metric.values[-1].cpu()
         return values
+
+    def _missing(self, name: str, score: str, batch: AuditedBatch) -> dict[str, Tensor]:
+        """Ask a metric for the reasons that follow from its own settings."""
+        metric = self._metrics[name][score]
+        if not isinstance(metric, TargetMean):
+            return {}
+        return metric.missing(**{p: batch.evidence[name][one.name] for p, one in self._asked[score].items()})
+
+
+def _likeness(ask: Ask) -> Likeness:
+    """Add up an explainer's maps that can be scored."""
+    found, scorable = Likeness(), is_scorable(ask)
+    found.add(ask.attribution[scorable], ask.targets.class_index[scorable])
+    return found
 
 
 def gather(value: T) -> list[T]:
