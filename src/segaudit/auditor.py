@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from segaudit import randomness
 from segaudit.attribution import Explainer, attribution_context
 from segaudit.evidence import Ask, Evidence, compute, evidence_of
 from segaudit.evidence.missing import partly_missing, unscorable
@@ -44,6 +45,8 @@ DEFAULT_METRICS = (
     "unsupported_leakage",
     "stability",
     "stability_retention",
+    "robustness_pearson",
+    "topk_overlap",
     "fill_residual",
     "seconds",
     "forwards",
@@ -118,7 +121,7 @@ class Auditor:
     Args:
         explainers: by name, or a list of explainers or of their short names. Defaults to segaudit's own seven of
             ``DEFAULT_EXPLAINERS``.
-        metrics: by name, or a list of metrics or of their short names. Defaults to segaudit's own ten of
+        metrics: by name, or a list of metrics or of their short names. Defaults to segaudit's own twelve of
             ``DEFAULT_METRICS``.
         selector: chooses the targets of a batch.
         intervention: sets how pixels are removed.
@@ -183,6 +186,7 @@ class Auditor:
         self._records: list[dict[str, Any]] = []
         self._images: set[str] = set()
         self._likeness: dict[str, Likeness] = {}
+        self._compared: set[int] = set()
 
     def update(
         self,
@@ -234,7 +238,8 @@ class Auditor:
                 partly = partly_missing(asks[name], scores, asked, own)
                 batch.reasons[name] = [why or some for why, some in zip(batch.reasons[name], partly, strict=True)]
         if self.provisional:
-            batch.likeness = {name: _likeness(asks[name]) for name in self.explainers if asks}
+            fresh = self._fresh(images, targets)
+            batch.likeness = {name: _likeness(asks[name], fresh) for name in self.explainers if asks}
             self._likeness = merged([self._likeness, batch.likeness])
         self._images.update(ids)
         self._records += batch.records()
@@ -383,6 +388,15 @@ class Auditor:
                 values[key] = metric.values[-1].cpu()
         return values
 
+    def _fresh(self, images: Tensor, targets: Targets) -> Tensor:
+        """Tell which targets' images have not been compared with others of the class yet, ``(N,)`` bool, and note them."""
+        keys = randomness.combine(randomness.image_keys(images)[targets.image_index], targets.class_index).tolist()
+        fresh = []
+        for key in keys:
+            fresh.append(key not in self._compared)
+            self._compared.add(key)
+        return torch.tensor(fresh, dtype=torch.bool, device=targets.region.device)
+
     def _missing(self, name: str, score: str, batch: AuditedBatch) -> dict[str, Tensor]:
         """Ask a metric for the reasons that follow from its own settings."""
         metric = self._metrics[name][score]
@@ -391,9 +405,9 @@ class Auditor:
         return metric.missing(**{p: batch.evidence[name][one.name] for p, one in self._asked[score].items()})
 
 
-def _likeness(ask: Ask) -> Likeness:
-    """Add up an explainer's maps that can be scored."""
-    found, scorable = Likeness(), is_scorable(ask)
+def _likeness(ask: Ask, fresh: Tensor) -> Likeness:
+    """Add up an explainer's maps that can be scored, of images that were not audited before."""
+    found, scorable = Likeness(), is_scorable(ask) & fresh
     found.add(ask.attribution[scorable], ask.targets.class_index[scorable])
     return found
 

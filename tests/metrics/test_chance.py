@@ -164,9 +164,19 @@ def test_one_image_alone_has_nothing_to_be_compared_with_and_a_reset_forgets() -
     assert {row["reason"] for row in auditor.records()} == {NO_OTHER}
 
 
+def test_an_image_that_is_audited_twice_is_no_other_image() -> None:
+    x = images(4)
+    auditor = audited([x], {"saliency": Saliency()})
+    once = [row["stability"] for row in auditor.records()]
+    auditor.update(Net(), x)
+    assert [row["stability"] for row in auditor.records()] == once * 2
+    alone = audited([x[:1], x[:1]], {"saliency": Saliency()})
+    assert {row["reason"] for row in alone.records()} == {NO_OTHER}
+
+
 def test_blocks_give_the_rows_of_the_audit(tmp_path) -> None:
     x = images(6)
-    auditor = Auditor({"saliency": Saliency()}, ["stability"], TargetSelector(), FEW, NOISE)
+    auditor = Auditor({"saliency": Saliency()}, ["stability"], TargetSelector(), FEW, [GaussianNoise(level=0.01)])
     blocks = []
     for place, part in enumerate(x.split(2)):
         batch = auditor.update(Net(), part)

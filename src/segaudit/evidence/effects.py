@@ -11,6 +11,7 @@ from segaudit.evidence.ask import Ask
 from segaudit.evidence.registry import evidence
 from segaudit.forwards.probe import Probe
 from segaudit.forwards.removal_order import segment_sums
+from segaudit.functional.calibration import effect_calibration
 
 
 def no_effect(ask: Ask) -> Tensor:
@@ -45,7 +46,14 @@ def segment_effect(ask: Ask) -> Tensor:
     return segment_effects(ask.probe)
 
 
-@evidence()
+def area_explains(ask: Ask) -> Tensor:
+    """Tell where credit or effects differ between segments no further than the segments' areas explain, ``(N,)`` bool."""
+    credit, effects = segment_attribution(ask), segment_effect(ask)
+    given = effect_calibration(credit, effects, segment_area(ask))
+    return effect_calibration(credit, effects).isfinite() & given.isnan()
+
+
+@evidence(missing={"the areas of the segments explain the differences": area_explains})
 def segment_area(ask: Ask) -> Tensor:
     """Return the share of the image's pixels that each judging segment has, ``(N, 1, R)`` float64; 0 for none."""
     return segment_areas(ask.probe)

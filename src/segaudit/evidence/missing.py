@@ -40,8 +40,8 @@ def partly_missing(
             found = holds(ask).cpu() & wanted
             reasons[text] = reasons[text] | found if text in reasons else found
     for name in nan:
-        for text, holds in ((own or {}).get(name) or {}).items():
-            found = holds.cpu() & nan[name]
+        for text, rows in ((own or {}).get(name) or {}).items():
+            found = rows.cpu() & nan[name]
             reasons[text] = reasons[text] | found if text in reasons else found
     told = [[text for text, holds in reasons.items() if bool(holds[n])] for n in range(len(ask.targets))]
     some = torch.stack(list(nan.values())).any(dim=0).tolist()

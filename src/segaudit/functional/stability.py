@@ -277,7 +277,8 @@ def pearson_correlation(a: Tensor, b: Tensor) -> Tensor:
         values = values.double()
         values = values / values.abs().amax(dim=1, keepdim=True)  # squares must not overflow, or vanish
         values = values - values.mean(dim=1, keepdim=True)
-        return values / values.norm(dim=1, keepdim=True)
+        unit: Tensor = values / values.norm(dim=1, keepdim=True)
+        return unit
 
     correlation: Tensor = (direction(a) * direction(b)).sum(dim=1).clamp(-1, 1)
     return correlation.where(says, torch.nan).float()

@@ -131,4 +131,5 @@ def _vectors(maps: Tensor) -> Tensor:
     ranks = mean_ranks(maps.flatten(1))
     ranks = ranks - ranks.mean(dim=1, keepdim=True)
     length = ranks.norm(dim=1, keepdim=True)
-    return (ranks / length).where(finite[:, None] & (length > 0), torch.nan)
+    unit: Tensor = (ranks / length).where(finite[:, None] & (length > 0), torch.nan)
+    return unit
