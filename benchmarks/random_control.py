@@ -5,8 +5,8 @@
 
 The default networks are small and trained here on planted scenes, in seconds. Those of benchmarks/models.py are trained, or
 loaded from `--weights`. A score passes with |mean| at most 0.02 and within 2.5 standard errors of 0. The image is the unit
-of the error, as targets of one image share what is drawn. `--old` shows beside it what the correlations are with the effect of
-area left in.
+of the error, as targets of one image share what is drawn. `--old` shows beside it what the correlations are with the
+effect of area left in.
 """
 
 import argparse
