@@ -59,24 +59,25 @@ def slow_dilate(region: np.ndarray, pixels: int) -> np.ndarray:
 
 
 def slow_leakage(a: np.ndarray, region: np.ndarray, tolerance: int = 0) -> float:
-    return slow_share(a, ~slow_dilate(region, tolerance), region)
+    grown = slow_dilate(region, tolerance)
+    return NAN if grown.all() else slow_share(a, ~grown, region)
 
 
 def slow_unsupported(
     a: np.ndarray, region: np.ndarray, effect: np.ndarray, tolerance: int = 0, epsilon: float = 0.01
 ) -> float:
-    if not all(math.isfinite(effect[p]) for p in places(effect)):
-        return NAN
     grown = slow_dilate(region, tolerance)
+    if grown.all() or not all(math.isfinite(effect[p]) for p in places(effect)):
+        return NAN
     where = np.zeros_like(region)
     for p in places(region):
         where[p] = not grown[p] and effect[p] <= epsilon
     return slow_share(a, where, region)
 
 
-def slow_stability(a: np.ndarray, perturbed: np.ndarray, kept: np.ndarray) -> float:
+def slow_stability(a: np.ndarray, perturbed: np.ndarray, kept: np.ndarray, chance: float) -> float:
     found = [slow_spearman(a.ravel().tolist(), p.ravel().tolist()) for p, k in zip(perturbed, kept, strict=True) if k]
-    return sum(found) / len(found) if found else NAN
+    return (sum(found) / len(found) - chance) / (1 - chance) if found and chance <= 0.99 else NAN
 
 
 def slow_retention(kept: np.ndarray) -> float:
@@ -141,7 +142,9 @@ SCORES: dict[str, Score] = {
         False,
         {"tolerance": 1, "epsilon": 0.3},
     ),
-    "stability": Score(M.Stability, F.stability, ("attribution", "perturbed_attribution", "kept"), slow_stability, True),
+    "stability": Score(
+        M.Stability, F.stability, ("attribution", "perturbed_attribution", "kept", "chance"), slow_stability, True
+    ),
     "stability_retention": Score(M.StabilityRetention, F.stability_retention, ("kept",), slow_retention, True),
     "cue_mass": Score(M.CueMass, F.cue_mass, ("attribution", "cue"), lambda a, c: slow_share(a, c, c), None),
     "cue_effect": Score(

@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 import numpy as np
-from _slow import NAN, Score, slow_spearman
+from _slow import NAN, Score, slow_cosine, slow_spearman, slow_without
 
 import segaudit.functional as functional
 import segaudit.metrics as metrics
@@ -20,29 +20,26 @@ def slow_infidelity(sums: np.ndarray, effects: np.ndarray) -> float:
 
 
 def slow_deviations(values: np.ndarray, sizes: np.ndarray) -> dict[int, list[float]]:
-    """Values less the mean of their size, by size; zeros where the rest is rounding."""
-    largest = max(abs(v) for v in values.tolist())
+    """Values less the mean of their size, in units of the largest, by size; zeros where the rest is rounding."""
+    largest = max(abs(v) for v in values.tolist()) or 1.0
+    values = values / largest
     found = {}
     for size in sorted(set(sizes.tolist())):
         of_size = [v for v, s in zip(values.tolist(), sizes.tolist(), strict=True) if s == size]
         mean = sum(of_size) / len(of_size)
         apart = [v - mean for v in of_size]
-        found[size] = apart if max(abs(v) for v in apart) > 1e-6 * largest else [0.0] * len(apart)
+        found[size] = apart if max(abs(v) for v in apart) > 1e-6 else [0.0] * len(apart)
     return found
 
 
-def slow_cosine(a: list[float], b: list[float]) -> float:
-    down = math.sqrt(sum(v * v for v in a)) * math.sqrt(sum(w * w for w in b))
-    return sum(v * w for v, w in zip(a, b, strict=True)) / down if down else NAN
-
-
-def slow_correlations(sums: np.ndarray, effects: np.ndarray, sizes: np.ndarray, pooled: bool) -> float:
-    if not all(math.isfinite(v) for v in (*sums.tolist(), *effects.tolist())):
+def slow_correlations(sums: np.ndarray, effects: np.ndarray, sizes: np.ndarray, area: np.ndarray, pooled: bool) -> float:
+    if not all(math.isfinite(v) for v in (*sums.tolist(), *effects.tolist(), *area.tolist())):
         return NAN
-    a, e = slow_deviations(sums, sizes), slow_deviations(effects, sizes)
-    if pooled:
-        return slow_cosine([v for size in a for v in a[size]], [v for size in a for v in e[size]])
-    found = [v for v in (slow_cosine(a[size], e[size]) for size in a) if not math.isnan(v)]
+    a, e, p = (slow_deviations(v, sizes) for v in (sums, effects, area))
+    rows = [([v for size in a for v in a[size]], [v for size in a for v in e[size]], [v for size in a for v in p[size]])]
+    rows = rows if pooled else [(a[size], e[size], p[size]) for size in a]
+    found = [slow_cosine(slow_without(x, z), slow_without(y, z)) for x, y, z in rows]
+    found = [v for v in found if not math.isnan(v)]
     return sum(found) / len(found) if found else NAN
 
 
@@ -99,7 +96,7 @@ def slow_randomisation_full(a: np.ndarray, randomised: np.ndarray) -> float:
 
 F, M = functional, metrics
 DELETION, INSERTION = ("deletion_curve", "deletion_fractions"), ("insertion_curve", "insertion_fractions")
-SUBSETS = ("subset_attribution", "subset_effect", "subset_size")
+SUBSETS = ("subset_attribution", "subset_effect", "subset_size", "subset_area")
 RANDOMISED = ("attribution", "randomised_attribution")
 
 ROWS: dict[str, Score] = {

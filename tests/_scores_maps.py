@@ -1,11 +1,11 @@
 """Rows of the table for scores of maps: localisation, complexity, stability, agreement with effects."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from _slow import NAN, Score, places, slow_share, slow_spearman
+from _slow import NAN, Score, places, slow_cosine, slow_ranks, slow_share, slow_spearman, slow_without
 
 import segaudit.functional as functional
 import segaudit.metrics as metrics
@@ -27,23 +27,22 @@ def slow_top(values: list[float], count: int) -> list[float]:
 
 
 def slow_pointing(a: np.ndarray, region: np.ndarray, tolerance: int = 0) -> float:
-    if not slow_says(a, region):
+    def near_it(p: tuple[int, ...]) -> bool:
+        return any(region[r] and max(abs(x - y) for x, y in zip(p, r, strict=True)) <= tolerance for r in places(region))
+
+    if not slow_says(a, region) or region.all():
         return NAN
     highest = max(float(a[p]) for p in places(a))
-    tops = [p for p in places(a) if a[p] == highest]
-    near = [
-        any(region[r] and max(abs(x - y) for x, y in zip(p, r, strict=True)) <= tolerance for r in places(region))
-        for p in tops
-    ]
-    return sum(near) / len(tops)
+    near = [near_it(p) for p in places(a) if a[p] == highest]
+    return sum(near) / len(near)
 
 
 def slow_mass(a: np.ndarray, region: np.ndarray) -> float:
-    return slow_share(a, region, region) if slow_says(a, region) else NAN
+    return slow_share(a, region, region) if slow_says(a, region) and not region.all() else NAN
 
 
 def slow_rank(a: np.ndarray, region: np.ndarray) -> float:
-    if not slow_says(a, region):
+    if not slow_says(a, region) or region.all():
         return NAN
     inside = region.ravel().tolist()
     chances = slow_top(a.ravel().tolist(), sum(inside))
@@ -72,6 +71,25 @@ def slow_gini(a: np.ndarray) -> float:
 def slow_entropy(a: np.ndarray) -> float:
     v = slow_sizes(a)
     return -sum(x / sum(v) * math.log(x / sum(v)) for x in v if x) / math.log(len(v)) if len(v) > 1 else NAN
+
+
+def slow_pearson(a: list[float], b: list[float]) -> float:
+    if not all(math.isfinite(v) for v in (*a, *b)) or min(a) == max(a) or min(b) == max(b):
+        return NAN
+    found = []
+    for values in (a, b):
+        largest = max(map(abs, values))
+        mean = sum(v / largest for v in values) / len(values)
+        found.append([v / largest - mean for v in values])
+    return float(sum(v * w for v, w in zip(*found, strict=True)) / math.prod(math.hypot(*values) for values in found))
+
+
+def slow_pairs(correlate: Callable[[list[float], list[float]], float]) -> Callable[..., float]:
+    def score(a: np.ndarray, perturbed: np.ndarray, kept: np.ndarray) -> float:
+        found = [correlate(a.ravel().tolist(), p.ravel().tolist()) for p, k in zip(perturbed, kept, strict=True) if k]
+        return sum(found) / len(found) if found else NAN
+
+    return score
 
 
 def slow_sensitivity(a: np.ndarray, perturbed: np.ndarray, kept: np.ndarray) -> float:
@@ -105,11 +123,16 @@ def slow_partitions(means: np.ndarray, effects: np.ndarray) -> Iterator[tuple[li
         yield [v for v, h in zip(a, has, strict=True) if h], [v for v in e if not math.isnan(v)]
 
 
-def slow_calibration(means: np.ndarray, effects: np.ndarray) -> float:
-    pairs = list(slow_partitions(means, effects))
-    if not all(math.isfinite(v) for a, e in pairs for v in (*a, *e)):
-        return NAN
-    found = [v for v in (slow_spearman(a, e) for a, e in pairs if a) if not math.isnan(v)]
+def slow_calibration(means: np.ndarray, effects: np.ndarray, areas: np.ndarray) -> float:
+    found = []
+    for a, e, p in zip(means, effects, areas, strict=True):
+        rows = [(x, y, z) for x, y, z in zip(a.tolist(), e.tolist(), p.tolist(), strict=True) if not math.isnan(y)]
+        if not all(math.isfinite(v) for row in rows for v in row):
+            return NAN
+        if rows:
+            claimed, worth, area = ([r - (len(rows) + 1) / 2 for r in slow_ranks(list(v))] for v in zip(*rows, strict=True))
+            found.append(slow_cosine(slow_without(claimed, area), slow_without(worth, area)))
+    found = [v for v in found if not math.isnan(v)]
     return sum(found) / len(found) if found else NAN
 
 
@@ -137,10 +160,14 @@ ROWS: dict[str, Score] = {
     "localisation_auc": Score(M.LocalisationAUC, F.localisation_auc, PLACE, slow_auc, True),
     "sparseness": Score(M.Sparseness, F.sparseness, PLACE[:1], slow_gini, True),
     "entropy": Score(M.Entropy, F.entropy, PLACE[:1], slow_entropy, False),
+    "stability_raw": Score(M.StabilityRaw, F.stability_raw, PAIRS, slow_pairs(slow_spearman), True),
+    "robustness_pearson": Score(M.RobustnessPearson, F.robustness_pearson, PAIRS, slow_pairs(slow_pearson), True),
     "max_sensitivity": Score(M.MaxSensitivity, F.max_sensitivity, PAIRS, slow_sensitivity, False),
     "topk_overlap": Score(M.TopkOverlap, F.topk_overlap, PAIRS, slow_overlap, True),
     "topk_overlap_1": Score(M.TopkOverlap, F.topk_overlap, PAIRS, slow_overlap, True, {"k": 0.4}),
-    "effect_calibration": Score(M.EffectCalibration, F.effect_calibration, REGIONS, slow_calibration, True),
+    "effect_calibration": Score(
+        M.EffectCalibration, F.effect_calibration, (*REGIONS, "segment_area"), slow_calibration, True
+    ),
     "effect_calibration_error": Score(
         M.EffectCalibrationError, F.effect_calibration_error, REGIONS, slow_calibration_error, False
     ),
@@ -149,6 +176,7 @@ ROWS: dict[str, Score] = {
 
 #: See tests/_scores.py.
 RANKED = {
+    "stability_raw",
     "pointing_game",
     "pointing_game_1",
     "relevance_rank",
@@ -162,16 +190,25 @@ RANKED = {
 UNSCORABLE: list[tuple[str, str, str]] = [
     *[
         (n, "attribution", v)
-        for n in ("pointing_game", "relevance_mass", "relevance_rank", "localisation_auc", "topk_overlap")
+        for n in (
+            "pointing_game",
+            "relevance_mass",
+            "relevance_rank",
+            "localisation_auc",
+            "topk_overlap",
+            "stability_raw",
+            "robustness_pearson",
+        )
         for v in ("nan", "inf", "-inf", "zero", "constant")
     ],
     ("relevance_mass", "attribution", "negative"),
     *[(n, "region", "empty") for n in ("pointing_game", "relevance_mass", "relevance_rank", "localisation_auc")],
-    ("localisation_auc", "region", "whole"),
+    *[(n, "region", "whole") for n in ("pointing_game", "relevance_mass", "relevance_rank", "localisation_auc")],
     *[(n, "attribution", v) for n in ("sparseness", "entropy", "max_sensitivity") for v in ("nan", "inf", "-inf", "zero")],
     *[(n, "perturbed_attribution", v) for n in ("max_sensitivity", "topk_overlap") for v in ("nan", "inf", "-inf")],
     *[("topk_overlap", "perturbed_attribution", v) for v in ("zero", "constant")],
-    *[(n, "kept", "empty") for n in ("max_sensitivity", "topk_overlap")],
+    *[(n, "kept", "empty") for n in ("max_sensitivity", "topk_overlap", "stability_raw", "robustness_pearson")],
+    ("stability", "chance", "nan"),
     *[
         (n, which, v)
         for n in ("effect_calibration", "effect_calibration_error")

@@ -56,3 +56,15 @@ def slow_spearman(a: list[float], b: list[float]) -> float:
     ma, mb = sum(ra) / len(ra), sum(rb) / len(rb)
     down = math.sqrt(sum((v - ma) ** 2 for v in ra) * sum((v - mb) ** 2 for v in rb))
     return sum((v - ma) * (w - mb) for v, w in zip(ra, rb, strict=True)) / down if down > 0 else NAN
+
+
+def slow_cosine(a: list[float], b: list[float]) -> float:
+    down = math.sqrt(sum(v * v for v in a)) * math.sqrt(sum(w * w for w in b))
+    return sum(v * w for v, w in zip(a, b, strict=True)) / down if down else NAN
+
+
+def slow_without(values: list[float], explained: list[float]) -> list[float]:
+    square = sum(z * z for z in explained)
+    slope = sum(v * z for v, z in zip(values, explained, strict=True)) / square if square else 0.0
+    left = [v - slope * z for v, z in zip(values, explained, strict=True)]
+    return left if max(map(abs, left)) > 1e-6 else [0.0] * len(left)

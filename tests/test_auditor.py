@@ -27,10 +27,10 @@ from segaudit.attribution import (
     attribution_context,
 )
 from segaudit.auditor import Auditor
-from segaudit.evidence.effects import segment_effects, segment_means
+from segaudit.evidence.effects import segment_areas, segment_effects, segment_means
 from segaudit.evidence.imputation import road_curves
 from segaudit.evidence.randomisation import randomised_maps
-from segaudit.evidence.subsets import random_subsets, subset_effects, subset_sums, trace_segment_deletion
+from segaudit.evidence.subsets import random_subsets, subset_areas, subset_effects, subset_sums, trace_segment_deletion
 from segaudit.forwards import Probe
 from segaudit.forwards.output import predict
 from segaudit.forwards.target import TargetSelector
@@ -98,10 +98,12 @@ def test_each_evidence_costs_what_it_must() -> None:
     assert cost(["deletion_auc", "insertion_auc", "faithfulness_gap"], ["random"])[0] == count + 2 * targets * inner
     assert cost(["fill_residual"], ["random"])[0] == count
     assert cost(["unsupported_leakage"], ["random", "target_mask"])[0] == 4 * count  # one sweep for all
-    assert cost(["unsupported_leakage"], ["random", "region_effects", "target_mask"])[0] == 4 * count
+    # The segments of region effects are not those that judge them.
+    assert cost(["unsupported_leakage"], ["random", "region_effects", "target_mask"])[0] == (4 + 4) * count
     assert cost(["off_target_leakage"], ["region_effects"])[0] == 4 * count
     regional = ["effect_calibration", "effect_calibration_error", "unsupported_leakage"]
-    assert cost(regional, ["random", "region_effects", "target_mask"])[0] == 4 * count  # the same sweep
+    assert cost(regional, ["random", "target_mask"])[0] == 4 * count  # the same sweep
+    assert cost(regional, ["random", "region_effects", "target_mask"])[0] == (4 + 4) * count
     assert cost(["pointing_game", "entropy", "localisation_auc"], ["random"])[0] == 0
     assert cost(["stability_retention"], ["random"])[0] == 2 * count  # two perturbations
     assert cost(["stability"], ["random"])[0] == 2 * count
@@ -202,7 +204,7 @@ def test_scores_follow_from_their_parts() -> None:
     assert torch.equal(batch.targets.region, targets.region)
     probe = Probe(model, x, targets, FEW)
     with torch.no_grad():
-        effects = probe.effect_map()
+        effects, judged = probe.effect_map(), probe.judge_effects()
         planted = cues(x)[targets.image_index] == targets.class_index.view(-1, 1, 1)
         without = probe.confidence_without(planted).where(planted.flatten(1).any(dim=1), torch.nan)
     assert bool(planted.flatten(1).any(dim=1).any())
@@ -224,7 +226,7 @@ def test_scores_follow_from_their_parts() -> None:
     found = batch.scores["saliency"]
     close = lambda name, expected: torch.testing.assert_close(found[name], expected, equal_nan=True, atol=1e-5, rtol=1e-5)  # noqa: E731
     close("off_target_leakage", off_target_leakage(saliency, targets.region))
-    close("unsupported_leakage", unsupported_leakage(saliency, targets.region, effects))
+    close("unsupported_leakage", unsupported_leakage(saliency, targets.region, judged))
     close("stability", stability(saliency, torch.stack(changed, dim=1), kept))
     with torch.no_grad():
         close("deletion_auc", deletion_auc(*probe.deletion_curve(saliency)[:2]))
@@ -235,7 +237,10 @@ def test_scores_follow_from_their_parts() -> None:
     torch.testing.assert_close(batch.attributions["region_effects"], effects)
     for key, value in auditor.compute().items():
         explainer, _, name = key.rpartition("/")
-        if name in batch.scores.get(explainer, {}):
+        if name in auditor.provisional:
+            mine = [row[name] for row in auditor.records() if row["explainer"] == explainer]
+            assert float(value) == pytest.approx(float(torch.tensor(mine).nanmean()), rel=1e-5, nan_ok=True)
+        elif name in batch.scores.get(explainer, {}):
             assert float(value) == pytest.approx(
                 float(batch.scores[explainer][name].double().nanmean()), rel=1e-5, nan_ok=True
             )
@@ -392,21 +397,22 @@ def test_reasons_are_counted_and_nothing_is_silently_zero() -> None:
     auditor = Auditor([TargetMask(), Broken(), Random()], names, selector, Intervention(ConstantFill(), GridRegions([4]), 3))
     batch = auditor.update(Threshold(), x, masks)
     assert len(batch.targets) == 4
-    low = "confidence below 0.05"
+    low, whole = "confidence below 0.05", "region is the whole image"
     assert batch.reasons == {
         "target_mask": ["", "constant map", low, ""],
         "broken": ["map not finite", "constant map", low, ""],
-        "random": ["", "", low, ""],
+        "random": ["", whole, low, ""],
     }
     for explainer, reasons in batch.reasons.items():
         for name in names:
-            assert batch.scores[explainer][name].isnan().tolist() == [bool(r) for r in reasons], (explainer, name)
+            missing = [bool(r) and (r != whole or name.endswith("leakage")) for r in reasons]
+            assert batch.scores[explainer][name].isnan().tolist() == missing, (explainer, name)
     assert auditor.unscored(auditor.records()) == {
         "target_mask": Counter({"constant map": 1, low: 1}),
         "broken": Counter({"map not finite": 1, "constant map": 1, low: 1}),
-        "random": Counter({low: 1}),
+        "random": Counter({low: 1, whole: 1}),
     }
-    assert [float(auditor.compute()[f"{e}/unscored"]) for e in batch.reasons] == [2, 3, 1]
+    assert [float(auditor.compute()[f"{e}/unscored"]) for e in batch.reasons] == [2, 3, 2]
     # The others' mean is of those that were scored.
     assert float(auditor.compute()["target_mask/off_target_leakage"]) == 0
 
@@ -604,12 +610,13 @@ def test_scores_of_sets_of_imputed_pixels_and_of_randomised_models_follow_from_t
         maps = explainer.explain(probe)
         sets = random_subsets(probe)
         sums, effects = subset_sums(maps, sets, targets), subset_effects(probe, sets)
+        areas = subset_areas(sets)[targets.image_index]
         deletion, insertion = probe.deletion_curve(maps), probe.insertion_curve(maps)
         again = randomised_maps(explainer, probe)
         expected = {
             "infidelity": F.infidelity(sums, effects),
-            "faithfulness_correlation": F.faithfulness_correlation(sums, effects, sets.size),
-            "sensitivity_n": F.sensitivity_n(sums, effects, sets.size),
+            "faithfulness_correlation": F.faithfulness_correlation(sums, effects, sets.size, areas),
+            "sensitivity_n": F.sensitivity_n(sums, effects, sets.size, areas),
             "irof": F.irof(*trace_segment_deletion(probe, maps)),
             "road": F.road(*road_curves(probe, maps)),
             "randomisation": F.randomisation(maps, again),
@@ -702,13 +709,14 @@ def test_scores_of_maps_follow_from_their_parts() -> None:
         **{name: getattr(F, name)(a, targets.region) for name in MAPS[:4]},
         **{name: getattr(F, name)(a) for name in MAPS[4:6]},
         **{name: getattr(F, name)(a, after, kept) for name in MAPS[6:8]},
-        **{name: getattr(F, name)(*regional) for name in MAPS[8:10]},
+        "effect_calibration": F.effect_calibration(*regional, segment_areas(probe)),
+        "effect_calibration_error": F.effect_calibration_error(*regional),
         "forwards": torch.full((len(targets),), len(x) * (1 + 2 * len(targets.rounds())) / len(targets)),
     }
     assert set(found) == set(expected)
-    for name, values in expected.items():
-        assert bool(values.isfinite().all()), name
-        torch.testing.assert_close(found[name], values, atol=1e-5, rtol=1e-5)
+    for name, values in expected.items():  # of four segments the areas may explain all there is to tell
+        assert bool(values.isfinite().all()) or (name == "effect_calibration" and bool(values.isfinite().any())), name
+        torch.testing.assert_close(found[name], values, atol=1e-5, rtol=1e-5, equal_nan=True)
 
 
 def test_a_batch_gives_scores_of_maps_as_its_images_do() -> None:
@@ -751,6 +759,20 @@ class Darker(Perturbation):
 
     def __call__(self, images: Tensor) -> Tensor:
         return images * 0.9
+
+
+@pytest.mark.parametrize("tolerance", [0, 2])
+def test_a_target_that_covers_the_image_has_no_leakage_and_says_why(tolerance: int) -> None:
+    x = torch.zeros(3, 1, 8, 8)
+    x[0, 0, :4] = x[1] = x[2, 0, 1:7, 1:7] = 1.0  # half of the image, all of it, and all but its rim
+    metrics = [m.OffTargetLeakage(tolerance), m.UnsupportedLeakage(tolerance)]
+    selector = TargetSelector(classes=[1])
+    auditor = Auditor(["random"], metrics, selector, Intervention(ConstantFill(), GridRegions([4]), 3))
+    batch = auditor.update(Threshold(), x)
+    whole = "region is the whole image"
+    assert batch.reasons["random"] == ["", whole, whole if tolerance else ""]
+    for name in ("off_target_leakage", "unsupported_leakage"):
+        assert batch.scores["random"][name].isnan().tolist() == [False, True, tolerance > 0]
 
 
 def test_reasons_of_scores_of_maps() -> None:

@@ -13,15 +13,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from segaudit import randomness
 from segaudit.attribution import Explainer, attribution_context
 from segaudit.evidence import Ask, Evidence, compute, evidence_of
 from segaudit.evidence.missing import partly_missing, unscorable
+from segaudit.evidence.registry import is_scorable
 from segaudit.evidence.second_fill import without_second_fill
 from segaudit.forwards import Batching, Probe, Targets, TargetSelector
 from segaudit.forwards.output import class_logits, predict
 from segaudit.forwards.probe import forward
 from segaudit.intervention import Brightness, GaussianNoise, Intervention, Perturbation
 from segaudit.metrics import TargetMean
+from segaudit.metrics.chance import Likeness, above_chance, merged
 from segaudit.names import built_in, resolve_named, score_key
 from segaudit.statistics import Estimate, summary
 
@@ -49,6 +52,8 @@ DEFAULT_METRICS = (
     "unsupported_leakage",
     "stability",
     "stability_retention",
+    "robustness_pearson",
+    "topk_overlap",
     "fill_residual",
     "seconds",
     "forwards",
@@ -66,7 +71,8 @@ class AuditedBatch:
         masks: ``(B, *S)``, or None where there is no truth.
         targets: N targets.
         attributions: map ``(N, *S)`` by explainer.
-        scores: value ``(N,)`` by explainer and score; under the key ``""`` what does not depend on an explainer.
+        scores: value ``(N,)`` by explainer and score; under the key ``""`` what does not depend on an explainer. A score of
+            ``provisional`` is the plain correlation here.
         reasons: by explainer, why a score of each target is missing; empty where none is.
         classes: how many there are.
         channels: number of channels of the logits, 1 for a binary model.
@@ -75,6 +81,8 @@ class AuditedBatch:
         evidence: what the scores were computed from, by explainer and name; under ``""`` what all explainers share.
         fills: label of each target's fill.
         groups: what each of the B images belongs to (a patient, a sequence, a site); empty where that is not known.
+        provisional: the scores that are compared with chance once the audit has seen all images.
+        likeness: what that comparison needs of this batch, by explainer; see :mod:`segaudit.metrics.chance`.
 
     """
 
@@ -93,9 +101,14 @@ class AuditedBatch:
     evidence: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     fills: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
+    provisional: list[str] = field(default_factory=list)
+    likeness: dict[str, Likeness] = field(default_factory=dict)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one row per (target, explainer): ids, class, areas, confidence, fill, scores, reasons for missing ones."""
+        """Return one row per (target, explainer): ids, class, areas, confidence, fill, scores, reasons for missing ones.
+
+        The scores of ``provisional`` are plain correlations; :func:`segaudit.metrics.chance.above_chance` finishes them.
+        """
         targets = self.targets
         columns = (targets.image_index, targets.class_index, targets.area, self.predicted_area, self.confidence)
         places = list(zip(*(column.tolist() for column in columns), strict=True))
@@ -131,7 +144,7 @@ class Auditor:
     Args:
         explainers: by name, or a list of explainers or of their short names. Defaults to segaudit's own seven of
             ``DEFAULT_EXPLAINERS``.
-        metrics: by name, or a list of metrics or of their short names. Defaults to segaudit's own ten of
+        metrics: by name, or a list of metrics or of their short names. Defaults to segaudit's own twelve of
             ``DEFAULT_METRICS``.
         selector: chooses the targets of a batch.
         intervention: sets how pixels are removed.
@@ -193,6 +206,7 @@ class Auditor:
             for name in ("", *self.explainers)
         }
         self._directions = {name: metric.higher_is_better for name, metric in named.items()}
+        self._provisional = [name for name, metric in named.items() if getattr(metric, "above_chance", False)]
         self._ranges: dict[str, tuple[float, float] | None] = {
             name: getattr(metric, "score_range", None) for name, metric in named.items()
         }
@@ -221,6 +235,8 @@ class Auditor:
             metric.reset()
         self._records: list[dict[str, Any]] = []
         self._images: set[str] = set()
+        self._likeness: dict[str, Likeness] = {}
+        self._compared: set[int] = set()
 
     def update(
         self,
@@ -268,8 +284,9 @@ class Auditor:
             probe = Probe(model, images, targets, self.intervention, logits, cues, batching=self.batching)
             classes = class_logits(logits).shape[1]
             batch = AuditedBatch(
-                ids, images, predict(logits), masks, targets, classes=classes, channels=logits.shape[1], groups=of_group
-            )
+                ids, images, predict(logits), masks, targets, classes=classes, channels=logits.shape[1],
+                provisional=self.provisional, groups=of_group,
+            )  # fmt: skip
             batch.fills = probe.fill_names
             if len(targets):
                 batch.confidence = probe.confidence.cpu()
@@ -282,8 +299,13 @@ class Auditor:
             for name in self.explainers if asks else ():
                 scores = batch.scores.get("", {}) | batch.scores.get(name, {})
                 asked = {score: list(self._asked[score].values()) for score in scores}
-                partly = partly_missing(asks[name], scores, asked)
+                own = {score: self._missing(place, score, batch) for place in ("", name) for score in self._metrics[place]}
+                partly = partly_missing(asks[name], scores, asked, own)
                 batch.reasons[name] = [why or some for why, some in zip(batch.reasons[name], partly, strict=True)]
+        if self.provisional:
+            fresh = self._fresh(images, targets)
+            batch.likeness = {name: _likeness(asks[name], fresh) for name in self.explainers if asks}
+            self._likeness = merged([self._likeness, batch.likeness])
         self._images.update(ids)
         self._records += batch.records()
         return batch
@@ -307,7 +329,8 @@ class Auditor:
     def compute(self) -> dict[str, Tensor]:
         """Return scores by ``<explainer>/<score>``, and by ``<score>`` where they do not depend on an explainer.
 
-        Means over all targets of all updates and ranks, beside :meth:`counts`; every rank must call it.
+        Means over all targets of all updates and ranks, beside :meth:`counts`; every rank must call it. Scores above chance
+        are compared with all images of the audit so far, in whatever order they came.
         """
         values: dict[str, Tensor] = {}
         with warnings.catch_warnings():
@@ -315,6 +338,13 @@ class Auditor:
             for name, metrics in self._metrics.items():
                 for key, metric in metrics.items():
                     values[score_key(name, key)] = metric.compute()
+        if self.provisional:
+            records = self.records()
+            for name in self.explainers:
+                mine = [row for row in records if row["explainer"] == name]
+                for key in self.provisional:
+                    found = torch.tensor([row[key] for row in mine], dtype=torch.float64)
+                    values[score_key(name, key)] = found.nanmean().float()
         return values | self.counts()
 
     def counts(self) -> dict[str, Tensor]:
@@ -344,7 +374,8 @@ class Auditor:
 
         Under a process group every rank must call it; all get all rows.
         """
-        return [row for rows in gather(self._records) for row in rows]
+        records = [row for rows in gather(self._records) for row in rows]
+        return above_chance(records, merged(gather(self._likeness)), self.provisional) if self.provisional else records
 
     def unscored(self, records: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
         """Count the targets that lack some score, by explainer and reason, in records; a target may have several reasons."""
@@ -376,6 +407,11 @@ class Auditor:
     def shared(self) -> list[str]:
         """The scores that do not depend on an explainer."""
         return list(self._metrics[""])
+
+    @property
+    def provisional(self) -> list[str]:
+        """The scores that are compared with chance at the end of an audit: until then their values are correlations."""
+        return list(self._provisional)
 
     @property
     def _needed(self) -> list[Evidence]:
@@ -424,6 +460,29 @@ class Auditor:
             if isinstance(metric, TargetMean):
                 values[key] = metric.values[-1].cpu()
         return values
+
+    def _fresh(self, images: Tensor, targets: Targets) -> Tensor:
+        """Tell which targets' images have not been compared with others of the class yet, ``(N,)`` bool, and note them."""
+        keys = randomness.combine(randomness.image_keys(images)[targets.image_index], targets.class_index).tolist()
+        fresh = []
+        for key in keys:
+            fresh.append(key not in self._compared)
+            self._compared.add(key)
+        return torch.tensor(fresh, dtype=torch.bool, device=targets.region.device)
+
+    def _missing(self, name: str, score: str, batch: AuditedBatch) -> dict[str, Tensor]:
+        """Ask a metric for the reasons that follow from its own settings."""
+        metric = self._metrics[name][score]
+        if not isinstance(metric, TargetMean):
+            return {}
+        return metric.missing(**{p: batch.evidence[name][one.name] for p, one in self._asked[score].items()})
+
+
+def _likeness(ask: Ask, fresh: Tensor) -> Likeness:
+    """Add up an explainer's maps that can be scored, of images that were not audited before."""
+    found, scorable = Likeness(), is_scorable(ask) & fresh
+    found.add(ask.attribution[scorable], ask.targets.class_index[scorable])
+    return found
 
 
 def _fitting(targets: Targets, logits: Tensor) -> Targets:

@@ -37,7 +37,17 @@ def test_describes_itself(name: str) -> None:
 
 def test_what_depends_on_the_explainer() -> None:
     own = {one.name for one in catalogue() if one.name in OURS and one.per_explainer}
-    shared = {"region", "confidence", "filled_confidence", "effect_map", "segment_effect", "subset_effect", "subset_size"}
+    shared = {
+        "region",
+        "confidence",
+        "filled_confidence",
+        "effect_map",
+        "segment_effect",
+        "subset_effect",
+        "subset_size",
+        "subset_area",
+        "segment_area",
+    }
     assert own == set(OURS) - shared - {"kept", "cue", "confidence_without_cue"}
 
 

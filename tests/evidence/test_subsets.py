@@ -10,7 +10,7 @@ from _models import differences as changes
 from torch import Tensor, nn
 
 from segaudit.attribution import attribution_context
-from segaudit.evidence.subsets import random_subsets, subset_effects, subset_sums, trace_segment_deletion
+from segaudit.evidence.subsets import random_subsets, subset_areas, subset_effects, subset_sums, trace_segment_deletion
 from segaudit.forwards import Probe
 from segaudit.forwards.removal_order import segment_ranks
 from segaudit.forwards.target import Targets, TargetSelector
@@ -73,7 +73,7 @@ def test_sets_have_the_wanted_sizes_and_their_effects_and_sums_are_the_slow_loop
             assert members <= used
             assert len(members) == min(int(sets.size[m]), len(used))
     maps = some_maps(probe.targets)
-    sums = subset_sums(maps, sets, probe.targets)
+    sums, areas = subset_sums(maps, sets, probe.targets), subset_areas(sets)
     assert sums.shape == effects.shape == (len(probe.targets), 9)
     for n, b in enumerate(probe.targets.image_index.tolist()):
         for m in range(9):
@@ -83,6 +83,7 @@ def test_sets_have_the_wanted_sizes_and_their_effects_and_sums_are_the_slow_loop
                 if sets.member[b, m, sets.labels[(b, *p)]]:
                     removed[p] = True
                     total += float(maps[(n, *p)])
+            assert float(areas[b, m]) == pytest.approx(float(removed.double().mean()))
             assert float(sums[n, m]) == pytest.approx(total, abs=1e-5)
             assert float(effects[n, m]) == pytest.approx(1 - slow_relative(probe.model, probe, n, removed), abs=1e-5)
 

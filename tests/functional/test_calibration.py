@@ -10,6 +10,7 @@ from torch import Tensor
 from segaudit.attribution import Random, RegionEffects, Saliency, attribution_context
 from segaudit.evidence.effects import segment_effects, segment_means
 from segaudit.forwards import Probe
+from segaudit.forwards.target import target_confidence
 from segaudit.functional import effect_calibration, effect_calibration_error
 from segaudit.intervention import ConstantFill, GridRegions, Intervention, Regions, SuperpixelRegions
 
@@ -81,37 +82,72 @@ def probe_of(regions: Regions) -> tuple[Counting, Probe]:
     return model, Probe(model, x, targets, Intervention(ConstantFill(4.0), regions), logits_of(Net(), x))
 
 
-def test_evidence_is_that_of_loops_and_costs_no_forward_beyond_the_sweep() -> None:
+def test_evidence_is_that_of_loops_over_judging_segments_at_the_cost_of_one_sweep() -> None:
     model, probe = probe_of(SuperpixelRegions([6, 15]))
     maps = torch.randn(probe.targets.region.shape, generator=torch.Generator().manual_seed(0))
     with attribution_context(model):
-        scales = probe.partition_effects()
-        swept = model.images
-        effects, means = segment_effects(probe), segment_means(probe, maps)
-    assert model.images == swept
+        probe.partition_effects()
+        before = model.images
+        effects, means, found = segment_effects(probe), segment_means(probe, maps), probe.judge_effects()
+        segment_effects(probe)
+    with_targets = probe.targets.image_index.unique()
+    segments = sum(len(probe.judge_partition[b].unique()) for b in with_targets)
+    assert model.images - before == segments
     assert effects.shape == means.shape
-    for n in range(len(probe.targets)):
-        for k, (labels, found) in enumerate(scales):
-            mine = labels[probe.targets.image_index[n]]
-            for r in range(effects.shape[2]):
-                pixels = mine == r
-                if not pixels.any():
-                    assert bool(effects[n, k, r].isnan())
-                    assert bool(means[n, k, r].isnan())
-                    continue
-                assert set(found[n][pixels].tolist()) == {float(effects[n, k, r])}
-                assert float(means[n, k, r]) == pytest.approx(float(maps[n][pixels].double().mean()))
-    assert bool(effects.isnan().any())  # some image has fewer regions
+    assert effects.shape[:2] == (len(probe.targets), 1)
+    filled = probe.intervention.fills[0](probe.images)
+    for n, b in enumerate(probe.targets.image_index.tolist()):
+        mine = probe.judge_partition[b]
+        for r in range(effects.shape[2]):
+            pixels = mine == r
+            if not pixels.any():
+                assert bool(effects[n, 0, r].isnan())
+                assert bool(means[n, 0, r].isnan())
+                continue
+            without = torch.where(pixels, filled[b], probe.images[b])
+            left = float(target_confidence(logits_of(Net(), without[None]), probe.targets[n : n + 1])) / float(
+                probe.confidence[n]
+            )
+            assert float(effects[n, 0, r]) == pytest.approx(1 - left, abs=1e-5)
+            assert set(found[n][pixels].tolist()) == {float(effects[n, 0, r])}
+            assert float(means[n, 0, r]) == pytest.approx(float(maps[n][pixels].double().mean()))
 
 
-def test_the_effect_map_is_calibrated_and_a_random_map_is_not() -> None:
+@pytest.mark.parametrize("kind", [SuperpixelRegions, GridRegions])
+def test_no_map_is_judged_by_the_segments_that_it_is_made_of(kind: type[Regions]) -> None:
+    _, probe = probe_of(kind([12, 30, 60]))
+    assert int(probe.judge_partition.max()) + 1 == pytest.approx(30, abs=8)  # about as many as the middle scale's
+    for labels in probe.partitions:
+        for b in range(len(labels)):
+            pairs = set(zip(labels[b].flatten().tolist(), probe.judge_partition[b].flatten().tolist(), strict=True))
+            assert len(pairs) > 1.3 * max(len(labels[b].unique()), len(probe.judge_partition[b].unique()))
+
+
+def test_the_effect_map_is_calibrated_by_others_segments_and_a_random_map_is_not() -> None:
     model, probe = probe_of(GridRegions([30]))
     with attribution_context(model):
         effects = segment_effects(probe)
         means = {e.name: segment_means(probe, e.explain(probe)) for e in (RegionEffects(), Saliency(), Random())}
-    assert effect_calibration(means["region_effects"], effects).tolist() == pytest.approx([1] * len(probe.targets))
-    assert effect_calibration_error(means["region_effects"], effects).abs().max() < 1e-6
-    random, gradient = (effect_calibration(means[name], effects).nanmean() for name in ("random", "saliency"))
-    assert abs(float(random)) < 0.2 < float(gradient)
+        perfect = segment_means(probe, probe.judge_effects())
+    assert effect_calibration(perfect, effects).tolist() == pytest.approx([1] * len(probe.targets))
+    assert effect_calibration_error(perfect, effects).abs().max() < 1e-6
+    score = {name: float(effect_calibration(m, effects).nanmean()) for name, m in means.items()}
+    assert abs(score["random"]) < 0.2 < score["saliency"]
+    assert 0.4 < score["region_effects"] < 0.98
     error = {name: float(effect_calibration_error(m, effects).nanmean()) for name, m in means.items()}
-    assert error["region_effects"] < error["saliency"] < error["random"]
+    assert 0.02 < error["region_effects"] < error["random"]
+    assert error["saliency"] < error["random"]
+
+
+@pytest.mark.parametrize("noise", [lambda u: u, lambda u: (u > 0.8).double(), lambda u: -u.log()])
+def test_a_random_map_has_a_mean_of_zero_however_the_effects_follow_from_the_area(noise) -> None:
+    g = torch.Generator().manual_seed(0)
+    sizes = torch.randint(5, 60, (1500, 64), generator=g)
+    pixels = noise(torch.rand(1500, 64, 60, generator=g, dtype=torch.float64))
+    means = (pixels * (torch.arange(60) < sizes[:, :, None])).sum(dim=2) / sizes
+    effects = (sizes / 60 + 0.05 * torch.rand(1500, 64, generator=g)).double()
+    values = effect_calibration(means[:, None], effects[:, None], sizes[:, None] / sizes.sum(dim=1)[:, None, None])
+    assert abs(float(values.mean())) < 0.01
+    assert float(values.std()) < 0.2
+    plain = effect_calibration(means[:, None], effects[:, None])
+    assert (abs(float(plain.mean())) > 0.03) == (noise(torch.tensor(0.3)) != 0.3)  # few values, or a long tail

@@ -80,8 +80,7 @@ UNSCORABLE = [
         for n in ("off_target_leakage", "unsupported_leakage", "cue_mass")
         for v in ("nan", "inf", "-inf", "zero", "negative")
     ],
-    ("off_target_leakage", "region", "empty"),
-    ("unsupported_leakage", "region", "empty"),
+    *[(n, "region", how) for n in ("off_target_leakage", "unsupported_leakage") for how in ("empty", "whole")],
     ("cue_mass", "cue", "empty"),
     *[("unsupported_leakage", "effect_map", v) for v in ("nan", "inf")],
     *[("stability", "attribution", v) for v in ("nan", "inf", "-inf", "zero", "constant")],

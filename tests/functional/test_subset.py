@@ -70,6 +70,51 @@ def test_correlations_are_numpys() -> None:
         assert float(faithfulness_correlation(sums, effects, SIZE)[n]) == pytest.approx(np.corrcoef(*apart)[0, 1])
 
 
+def test_what_the_area_explains_is_taken_off() -> None:
+    """The partial correlation, of least squares with one constant a size and the area."""
+    sums, effects = some()
+    area = SIZE * (0.1 + 0.05 * torch.rand(4, len(SIZE), generator=torch.Generator().manual_seed(2), dtype=torch.float64))
+    for n in range(4):
+        rest = {}
+        for name, rows in {"all": slice(None), 1: slice(0, 3), 2: slice(3, 6), 5: slice(6, 9)}.items():
+            design = np.stack([(SIZE[rows] == k).double().numpy() for k in SIZE[rows].unique()] + [area[n, rows].numpy()], 1)
+            left = [
+                v - design @ np.linalg.lstsq(design, v, rcond=None)[0]
+                for v in (sums[n, rows].numpy(), effects[n, rows].numpy())
+            ]
+            rest[name] = left[0] @ left[1] / np.linalg.norm(left[0]) / np.linalg.norm(left[1])
+        found = [float(f(sums, effects, SIZE, area)[n]) for f in (faithfulness_correlation, sensitivity_n)]
+        assert found == pytest.approx([rest["all"], np.mean([rest[k] for k in (1, 2, 5)])])
+    for function in (faithfulness_correlation, sensitivity_n):
+        expected = function(sums, effects, SIZE, area)
+        torch.testing.assert_close(function(sums + 3 * area, effects - 2 * area, SIZE, 7 * area), expected)
+        assert bool(function(5 * area, effects, SIZE, area).isnan().all())  # a map that is the same everywhere
+        equal = (SIZE / 9).expand(4, -1)
+        torch.testing.assert_close(function(sums, effects, SIZE, equal), function(sums, effects, SIZE))
+
+
+@pytest.mark.parametrize("bend", [lambda a: a, lambda a: a**3, lambda a: 1 - (-9 * a).exp()])
+@pytest.mark.parametrize("noise", [lambda u: u, lambda u: u - 0.5, lambda u: (u > 0.7).double()])
+def test_a_random_map_has_a_mean_of_zero_however_the_effects_follow_from_the_area(noise, bend) -> None:
+    """40 segments of very unequal areas in 600 images; without the areas, the means are above 0.2 for maps of one sign."""
+    g = torch.Generator().manual_seed(0)
+    sizes = torch.randint(1, 60, (600, 40), generator=g)
+    size = torch.tensor([4, 10, 20]).repeat_interleave(16)
+    place = torch.rand(600, 48, 40, generator=g).argsort(dim=2).argsort(dim=2)
+    member = (place < size[:, None]).double()
+    pixels = noise(torch.rand(600, 40, 60, generator=g, dtype=torch.float64))
+    credit = (pixels * (torch.arange(60) < sizes[:, :, None])).sum(dim=2)
+    sums, area = ((member @ v.double()[:, :, None])[:, :, 0] for v in (credit, sizes))
+    area = area / sizes.sum(dim=1, keepdim=True)
+    effects = bend(area) + 0.02 * torch.rand(600, 48, generator=g)
+    for function in (faithfulness_correlation, sensitivity_n):
+        values = function(sums, effects, size, area)
+        assert abs(float(values.mean())) < 3 * float(values.std()) / 600**0.5
+        assert float(values.std()) < 0.3
+        if float(noise(torch.tensor(0.4))) >= 0 and float(noise(torch.tensor(0.9))) > 0.5:
+            assert float(function(sums, effects, size).mean()) > 0.2
+
+
 def test_a_size_at_which_nothing_varies_is_left_out_of_the_mean() -> None:
     sums, effects = some(1)
     expected = np.mean([np.corrcoef(sums[0, k : k + 3], effects[0, k : k + 3])[0, 1] for k in (0, 6)])

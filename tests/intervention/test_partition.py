@@ -9,9 +9,13 @@ import torch
 from _models import images
 from torch import Tensor
 
-from segaudit.intervention import GridRegions, Regions, SuperpixelRegions, region
+from segaudit.intervention import GridRegions, Regions, ScatteredRegions, SuperpixelRegions, region
 
-REGIONS: dict[str, Callable[..., Regions]] = {"grid": GridRegions, "superpixel": SuperpixelRegions}
+REGIONS: dict[str, Callable[..., Regions]] = {
+    "grid": GridRegions,
+    "superpixel": SuperpixelRegions,
+    "scattered": ScatteredRegions,
+}
 SIZES = {1: (60,), 2: (24, 32), 3: (8, 10, 12)}
 every = pytest.mark.parametrize("kind", REGIONS.values(), ids=REGIONS.keys())
 
@@ -149,3 +153,40 @@ def test_brightness_and_contrast_do_not_change_the_superpixels() -> None:
 def test_wrong_arguments(make: Callable[[], object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+def overlap(one: Tensor, other: Tensor) -> float:
+    """Mean over the pixels of the largest IoU of a pixel's segment with a segment of the other partition."""
+    one, other = one.flatten(), other.flatten()
+    pairs = torch.zeros(int(one.max()) + 1, int(other.max()) + 1).index_put_(
+        (one, other), torch.tensor(1.0), accumulate=True
+    )
+    union = pairs.sum(dim=1, keepdim=True) + pairs.sum(dim=0) - pairs
+    return float((pairs / union).amax(dim=1)[one].mean())
+
+
+@pytest.mark.parametrize("other", [GridRegions, SuperpixelRegions])
+def test_scattered_segments_are_others(other: Callable[..., Regions]) -> None:
+    x = images(3, size=(48, 60))
+    found, theirs = ScatteredRegions([64])(x)[0], other([64])(x)[0]
+    again = ScatteredRegions([64], seed=1)(x)[0]
+    for b in range(3):
+        assert overlap(found[b], found[b]) == 1
+        assert overlap(found[b], theirs[b]) < 0.6
+        assert overlap(found[b], again[b]) < 0.6
+    turned = ScatteredRegions([64])(x.flip(3))[0].flip(2)
+    assert overlap(found[0], turned[0]) < 0.6  # a mirrored image has other centres
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_scattered_segments_without_rounds_are_those_of_the_nearest_centre(dims: int) -> None:
+    x = images(2, size=SIZES[dims])
+    labels = ScatteredRegions([12], iterations=0)(x)[0]
+    grid = GridRegions([12])(x)[0]
+    assert not torch.equal(labels, grid)
+    for b in range(2):
+        centres = {int(k): (labels[b] == k).nonzero().double().mean(dim=0) for k in labels[b].unique()}
+        for k, centre in centres.items():  # a segment lies about its own box
+            box = (grid[b] == k).nonzero().double()
+            spread = (box.amax(dim=0) - box.amin(dim=0) + 1) * 1.1
+            assert bool(((centre - box.mean(dim=0)).abs() <= spread).all())

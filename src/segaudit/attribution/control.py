@@ -36,6 +36,8 @@ class Random(Explainer):
 class TargetMask(Explainer):
     """Take the target's own region as the map: 1 inside, 0 outside.
 
+    Of a perturbed image it is the region that the prediction of that image draws, so that it is as stable as the prediction.
+
     When to use:
         As the control for maps that merely repeat the prediction. It is strong in deletion and weak in insertion.
     """
@@ -45,7 +47,7 @@ class TargetMask(Explainer):
 
     def attribute(self, probe: Probe) -> Tensor:
         """Take no forwards."""
-        return probe.targets.region.float()
+        return probe.predicted.float()
 
 
 class Edges(Explainer):
@@ -113,4 +115,4 @@ class Oracle(Explainer):
 
     def attribute(self, probe: Probe) -> Tensor:
         """Take no forwards; raise ValueError where no cues are known."""
-        return (probe.targets.region | probe.cue).float()
+        return (probe.predicted | probe.cue).float()

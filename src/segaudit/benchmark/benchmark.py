@@ -225,7 +225,8 @@ class Benchmark:
             if start == 0 and (panels := first_targets(batch, _PANELS)):
                 with atomic_write(self.folder / "panels" / f"{data}_{network}.png") as draft:
                     Image.fromarray(draw_panels(panels, images.class_names)).save(draft, format="PNG")
-            found = Block(batch.records(), confusion_matrix(batch.prediction, masks, batch.classes), hashes)
+            confusion = confusion_matrix(batch.prediction, masks, batch.classes)
+            found = Block(batch.records(), confusion, hashes, batch.likeness)
             found.write(self.block(data, network, start))
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segaudit.auditor import Auditor
-from segaudit.records.blocks import Block
+from segaudit.records.blocks import Block, rows_of
 from segaudit.records.files import atomic_write
 from segaudit.records.iou import iou_of_blocks
 from segaudit.records.provenance import data_hash, provenance
@@ -44,7 +44,7 @@ def write_results(
     long: list[dict[str, Any]] = []
     parts, samples = [], dict[str, dict[str, str]]()
     for (data, network), found in blocks.items():
-        records = [row for block in found for row in block.records]
+        records = rows_of(found, auditor.provisional)
         long += _long(data, network, records, class_names[data])
         iou = _iou(found, class_names[data])
         samples[data] = {name: digest for block in found for name, digest in block.samples.items()}

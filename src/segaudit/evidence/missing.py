@@ -15,13 +15,19 @@ def unscorable(ask: Ask) -> list[str]:
     return ask.once("unscorable", lambda: _unscorable(ask))
 
 
-def partly_missing(ask: Ask, scores: Mapping[str, Tensor], asked: Mapping[str, Sequence[Evidence]]) -> list[str]:
+def partly_missing(
+    ask: Ask,
+    scores: Mapping[str, Tensor],
+    asked: Mapping[str, Sequence[Evidence]],
+    own: Mapping[str, Mapping[str, Tensor]] | None = None,
+) -> list[str]:
     """Tell of each target why some score is NaN though its map means something; empty where none is.
 
     Args:
         ask: of one explainer.
         scores: values ``(N,)`` by score.
         asked: the evidence of each score.
+        own: reasons of the scores themselves beside those of their evidence, ``(N,)`` bool by score and reason.
 
     """
     nan = {name: values.isnan() for name, values in scores.items() if bool(values.isnan().any())}
@@ -32,6 +38,10 @@ def partly_missing(ask: Ask, scores: Mapping[str, Tensor], asked: Mapping[str, S
         wanted = torch.stack([nan[name] for name in nan if one in asked[name]]).any(dim=0)
         for text, holds in one.missing.items():
             found = holds(ask).cpu() & wanted
+            reasons[text] = reasons[text] | found if text in reasons else found
+    for name in nan:
+        for text, rows in ((own or {}).get(name) or {}).items():
+            found = rows.cpu() & nan[name]
             reasons[text] = reasons[text] | found if text in reasons else found
     told = [[text for text, holds in reasons.items() if bool(holds[n])] for n in range(len(ask.targets))]
     some = torch.stack(list(nan.values())).any(dim=0).tolist()

@@ -70,14 +70,17 @@ def perturb(probe: Probe, perturbation: Perturbation) -> Perturbed:
     images = perturbation(probe.images)
     logits = forward(probe.model, images, probe.batching)
     classes = targets.class_index.view(-1, *[1] * (targets.region.ndim - 1))
-    before = (predict(probe.logits)[targets.image_index] == classes).flatten(1)
-    after = (perturbation.back(predict(logits))[targets.image_index] == classes).flatten(1)
+    first, drawn = (predict(each)[targets.image_index] == classes for each in (probe.logits, logits))
+    before, after = first.flatten(1), perturbation.back(drawn).flatten(1)
     overlap, union = (before & after).sum(dim=1), (before | after).sum(dim=1)
     survived = (overlap >= KEPT_IOU * union) & (probe.confidence >= MIN_CONFIDENCE)
     survived &= targets.region.flatten(1).any(dim=1)  # what moves may leave the image
     cues = None if probe.cues is None else perturbation.move(probe.cues)
     fills = probe.fill_index[survived]
-    moved = Probe(probe.model, images, targets[survived], probe.intervention, logits, cues, fills, batching=probe.batching)
+    # The region as the perturbed prediction changes it: all of it where regions are predicted ones.
+    first = perturbation.move(first)
+    predicted = ((targets.region & ~(first & ~drawn)) | (drawn & ~first))[survived]
+    moved = Probe(probe.model, images, targets[survived], probe.intervention, logits, cues, fills, probe.batching, predicted)
     return Perturbed(perturbation, survived, moved)
 
 

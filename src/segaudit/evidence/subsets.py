@@ -28,6 +28,12 @@ def subset_size(ask: Ask) -> Tensor:
 
 
 @evidence()
+def subset_area(ask: Ask) -> Tensor:
+    """Return the share of the image's pixels that each of M random sets has, ``(N, M)`` float64."""
+    return subset_areas(random_subsets(ask.probe))[ask.targets.image_index]
+
+
+@evidence()
 def subset_attribution(ask: Ask) -> Tensor:
     """Return the map's sum over each of M random sets of segments, ``(N, M)``."""
     return subset_sums(ask.attribution, random_subsets(ask.probe), ask.targets)
@@ -115,6 +121,12 @@ def subset_sums(attribution: Tensor, sets: Subsets, targets: Targets) -> Tensor:
     """
     sums, _ = segment_sums(attribution, sets.labels[targets.image_index], sets.member.shape[2])
     return (sets.member[targets.image_index].double() @ sums[:, :, None])[:, :, 0]
+
+
+def subset_areas(sets: Subsets) -> Tensor:
+    """Return the share of each image's pixels that each set has, ``(B, M)`` float64 in (0, 1]."""
+    sizes = segment_sums(torch.zeros_like(sets.labels), sets.labels, sets.member.shape[2])[1]
+    return (sets.member.double() @ sizes[:, :, None])[:, :, 0] / sets.labels[0].numel()
 
 
 def trace_segment_deletion(probe: Probe, attribution: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:

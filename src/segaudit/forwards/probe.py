@@ -16,6 +16,7 @@ from segaudit.forwards.target import Targets, rounds, target_confidence
 from segaudit.functional.faithfulness import MIN_CONFIDENCE
 from segaudit.intervention.choice import fill_distances, ranked
 from segaudit.intervention.intervention import Intervention
+from segaudit.intervention.partition import ScatteredRegions
 
 T = TypeVar("T")
 
@@ -35,6 +36,8 @@ class Probe:
         fill_index: which of the intervention's fills each target gets, ``(N,)``. Defaults to the one that differs most from
             the image over the target's region.
         batching: the run's limit of images in a pass, and its precision. Defaults to what the intervention says.
+        predicted: the regions as the prediction of these images draws them, ``(N, *S)`` bool, where the targets' regions are
+            those of other images, of which these are perturbed versions. Defaults to the targets' regions.
 
     """
 
@@ -48,6 +51,7 @@ class Probe:
         cues: Tensor | None = None,
         fill_index: Tensor | None = None,
         batching: Batching | None = None,
+        predicted: Tensor | None = None,
     ) -> None:
         self.model = model
         # A tensor made under inference_mode takes no part in autograd; its clone does.
@@ -55,6 +59,7 @@ class Probe:
         self.targets = _outside_inference_mode(targets)
         self.intervention = intervention
         self.cues = cues
+        self.predicted = self.targets.region if predicted is None else predicted
         self.batching = batching or Batching(intervention.max_batch, intervention.precision)
         self._logits = logits
         self._fill_index = fill_index
@@ -248,6 +253,24 @@ class Probe:
     def partition_effects(self) -> list[tuple[Tensor, Tensor]]:
         """Return, for each partition, its labels ``(B, *S)`` and the effect map ``(N, *S)`` of filling one segment."""
         return self.once("partition_effects", lambda: [(labels, self._effects_of(labels)) for labels in self.partitions])
+
+    @property
+    def judge_partition(self) -> Tensor:
+        """Segment of each pixel, labels ``(B, *S)``, in the partition that judges maps; no map is made of its effects.
+
+        :class:`segaudit.intervention.ScatteredRegions`, about as many as the middle one of the intervention's scales has.
+        """
+        counts = self.intervention.regions.counts
+        count = counts[len(counts) // 2]
+        return self.once("judge_partition", lambda: ScatteredRegions([count]).partition(self.images, count))
+
+    def judge_effects(self) -> Tensor:
+        """Map how far S falls, relative to S(x), when the segment at a pixel is filled, in the partition that judges maps.
+
+        ``(N, *S)``. One sweep serves all explainers and all targets of an image: a forward a segment and fill. An explainer
+        must not ask for it, or its map would be judged by the evidence that it was made of.
+        """
+        return self.once("judge_effects", lambda: self._effects_of(self.judge_partition))
 
     def fall(self, confidences: Tensor) -> Tensor:
         """Return how far S falls to each of ``confidences`` ``(N, R)``, relative to S(x); NaN where S(x) is too low."""

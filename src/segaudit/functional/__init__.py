@@ -21,7 +21,14 @@ from segaudit.functional.leakage import off_target_leakage, unsupported_leakage
 from segaudit.functional.localisation import localisation_auc, pointing_game, relevance_mass, relevance_rank
 from segaudit.functional.randomisation import randomisation, randomisation_full
 from segaudit.functional.sparseness import entropy, sparseness
-from segaudit.functional.stability import max_sensitivity, stability, stability_retention, topk_overlap
+from segaudit.functional.stability import (
+    max_sensitivity,
+    robustness_pearson,
+    stability,
+    stability_raw,
+    stability_retention,
+    topk_overlap,
+)
 from segaudit.functional.subset import faithfulness_correlation, infidelity, sensitivity_n
 
 __all__ = [
@@ -49,10 +56,12 @@ __all__ = [
     "relevance_mass",
     "relevance_rank",
     "road",
+    "robustness_pearson",
     "second_fill_gap",
     "sensitivity_n",
     "sparseness",
     "stability",
+    "stability_raw",
     "stability_retention",
     "sufficiency",
     "topk_overlap",

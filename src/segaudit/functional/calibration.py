@@ -1,30 +1,33 @@
 """Scores whether segments have the effects that a map credits them with.
 
-Every segment of each of the intervention's partitions is filled alone, and the relative fall of the confidence is its
-effect. The map claims its mean over the segment. Means are taken and not sums, because segments of one partition are of
-about the same size, and because the effect map of one partition, which gives each pixel its segment's effect, shall be
-calibrated perfectly.
+Every segment of a partition is filled alone, and the relative fall of the confidence is its effect. The map claims its mean
+over the segment. Means are taken and not sums: a random map's sum grows with the area of the segment, as the effect does,
+and would seem to know it. In an audit the partition is one that no map is made of, see
+:attr:`segaudit.Probe.judge_partition`.
 """
 
 import torch
 from torch import Tensor
 
+from segaudit.functional.subset import without
 from segaudit.functional.tied_ranks import mean_ranks
 
 __all__ = ["effect_calibration", "effect_calibration_error"]
 
 
-def effect_calibration(segment_attribution: Tensor, segment_effect: Tensor) -> Tensor:
-    """Compute the rank correlation, over an image's segments, of the map's mean with the effect of filling the segment.
+def effect_calibration(segment_attribution: Tensor, segment_effect: Tensor, segment_area: Tensor | None = None) -> Tensor:
+    """Compute the rank correlation, over segments, of the map's mean with the effect of filling the segment, at equal area.
 
-    Spearman's correlation, ties given their mean rank, averaged over the partitions. Higher is better, about 0 for a random
-    map.
+    Spearman's partial correlation given the segments' areas: ties have their mean rank, what the ranks of the areas explain
+    is taken off by least squares, and the partitions are averaged. Filling a larger segment has a larger effect, and a map
+    of few values has other means in larger segments; neither says that the map knows the effects. Higher is better, 0 on
+    average for a random map.
 
     Unit:
         Spearman's correlation
 
     Cost:
-        R/T
+        64·F/T
 
     Definition:
         Our reading.
@@ -37,10 +40,11 @@ def effect_calibration(segment_attribution: Tensor, segment_effect: Tensor) -> T
         segment_attribution: mean of the map over each segment of K partitions, ``(N, K, R)``.
         segment_effect: how far the confidence falls, relative to it, when the segment is filled, ``(N, K, R)``; NaN where an
             image has no such segment.
+        segment_area: share of the image's pixels that each segment has, ``(N, K, R)``. Defaults to equal areas.
 
     Returns:
-        ``(N,)`` in [-1, 1], the mean over the partitions in which both vary; NaN where there is none, or a segment has a
-        mean or an effect that is not finite.
+        ``(N,)`` in [-1, 1], the mean over the partitions in which both vary beyond what the areas explain; NaN where there
+        is none, or a segment has a mean or an effect that is not finite.
 
     Example:
         >>> effect = torch.tensor([[[0.0, 0.1, 0.7, torch.nan]]])
@@ -57,8 +61,13 @@ def effect_calibration(segment_attribution: Tensor, segment_effect: Tensor) -> T
         return ((ranks - mean) * has).where(has, 0.0)
 
     claimed, found = centred(segment_attribution.nan_to_num()), centred(segment_effect)
+    known = torch.ones(len(has), dtype=torch.bool, device=has.device)
+    if segment_area is not None:
+        known = (segment_area.isfinite() | ~has).flatten(1).all(dim=1)
+        area = centred(segment_area)
+        claimed, found = without(claimed, area), without(found, area)
     correlation = (claimed * found).sum(dim=2) / (claimed.norm(dim=2) * found.norm(dim=2))
-    return _where_finite(correlation.nanmean(dim=1), segment_attribution, segment_effect)
+    return _where_finite(correlation.nanmean(dim=1).where(known, torch.nan), segment_attribution, segment_effect)
 
 
 def effect_calibration_error(segment_attribution: Tensor, segment_effect: Tensor) -> Tensor:
@@ -74,7 +83,7 @@ def effect_calibration_error(segment_attribution: Tensor, segment_effect: Tensor
         share of the credit
 
     Cost:
-        R/T
+        64·F/T
 
     Definition:
         Our reading: an expected calibration error of shares.

@@ -27,7 +27,8 @@ def off_target_leakage(attribution: Tensor, region: Tensor, tolerance: int = 0) 
         Our reading of arXiv 2603.22624.
 
     Pitfalls:
-        Honest context counts as leakage. The target mask has 0 by construction. NaN without positive mass.
+        Honest context counts as leakage. The target mask has 0 by construction. NaN without positive mass, and where the
+        region, dilated, is the whole image: nothing is outside then.
 
     Args:
         attribution: ``(N, *S)``.
@@ -35,14 +36,16 @@ def off_target_leakage(attribution: Tensor, region: Tensor, tolerance: int = 0) 
         tolerance: pixels by which the region is dilated first, along each axis and diagonal.
 
     Returns:
-        ``(N,)`` in [0, 1]; NaN for an empty region or a map without positive, finite mass.
+        ``(N,)`` in [0, 1]; NaN for an empty region, one that is the whole image once it is dilated, or a map without
+        positive, finite mass.
 
     Example:
         >>> off_target_leakage(torch.tensor([[3.0, 1.0, -9.0]]), torch.tensor([[True, False, False]]))
         tensor([0.2500])
 
     """
-    return mass_share(attribution, ~dilate(region, tolerance), region)
+    outside = ~dilate(region, tolerance)
+    return _where_some(outside, mass_share(attribution, outside, region))
 
 
 def unsupported_leakage(
@@ -57,13 +60,14 @@ def unsupported_leakage(
         share of the positive mass
 
     Cost:
-        R/T
+        64·F/T
 
     Definition:
-        Our reading.
+        Our reading. The segments are not those that maps are made of.
 
     Pitfalls:
-        It is never above ``off_target_leakage``. It depends on the fill, which must be able to show that a pixel is used.
+        It is never above ``off_target_leakage``. It depends on the fill, which must be able to show that a pixel is used. A
+        segment across the border of what is used counts as used. NaN where the region, dilated, is the whole image.
 
     Args:
         attribution: ``(N, *S)``.
@@ -73,12 +77,22 @@ def unsupported_leakage(
         epsilon: largest effect that counts as none.
 
     Returns:
-        ``(N,)`` in [0, 1]; NaN for an empty region, a map without positive mass, or an effect map that is not finite.
+        ``(N,)`` in [0, 1]; NaN for an empty region, one that is the whole image once it is dilated, a map without positive
+        mass, or an effect map that is not finite.
 
     """
-    unsupported = ~dilate(region, tolerance) & (effect_map <= epsilon)
-    share = mass_share(attribution, unsupported, region)
+    outside = ~dilate(region, tolerance)
+    share = _where_some(outside, mass_share(attribution, outside & (effect_map <= epsilon), region))
     return share.where(effect_map.flatten(1).isfinite().all(dim=1), torch.nan)
+
+
+def covers_image(region: Tensor, tolerance: int = 0) -> Tensor:
+    """Tell which regions ``(N, *S)`` are the whole image once they are dilated, ``(N,)`` bool: nothing can leak there."""
+    return dilate(region, tolerance).flatten(1).all(dim=1)
+
+
+def _where_some(outside: Tensor, share: Tensor) -> Tensor:
+    return share.where(outside.flatten(1).any(dim=1), torch.nan)
 
 
 def dilate(region: Tensor, pixels: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Scores whether credit lies on the target: the order of the map's pixels, and its mass, against the target's region.
 
 How far an explanation *should* lie on the target is another question: a model may look elsewhere. These scores say where a
-map points, not whether it is right to.
+map points, not whether it is right to. Where the region is the whole image they say nothing: every map lies on it.
 """
 
 import torch
@@ -38,7 +38,7 @@ def pointing_game(attribution: Tensor, region: Tensor, tolerance: int = 0) -> Te
         tolerance: pixels by which the region is dilated first, along each axis and diagonal; the paper has 15.
 
     Returns:
-        ``(N,)`` in [0, 1]; NaN for an empty region and for a map that is constant or not finite.
+        ``(N,)`` in [0, 1]; NaN for a region that is empty or the whole image, and for a map that is constant or not finite.
 
     Example:
         >>> region = torch.tensor([[True, False, False]])
@@ -76,7 +76,8 @@ def relevance_mass(attribution: Tensor, region: Tensor) -> Tensor:
         region: ``(N, *S)`` bool.
 
     Returns:
-        ``(N,)`` in [0, 1]; NaN for an empty region, and for a map that has no positive mass, is constant or not finite.
+        ``(N,)`` in [0, 1]; NaN for a region that is empty or the whole image, and for a map that has no positive mass, is
+        constant or not finite.
 
     Example:
         >>> relevance_mass(torch.tensor([[3.0, 1.0, -9.0]]), torch.tensor([[True, False, False]]))
@@ -110,7 +111,7 @@ def relevance_rank(attribution: Tensor, region: Tensor) -> Tensor:
         region: ``(N, *S)`` bool.
 
     Returns:
-        ``(N,)`` in [0, 1]; NaN for an empty region and for a map that is constant or not finite.
+        ``(N,)`` in [0, 1]; NaN for a region that is empty or the whole image, and for a map that is constant or not finite.
 
     Example:
         >>> relevance_rank(torch.tensor([[3.0, 1.0, 2.0, 0.0]]), torch.tensor([[True, True, False, False]]))
@@ -164,5 +165,6 @@ def localisation_auc(attribution: Tensor, region: Tensor) -> Tensor:
 
 def _where_it_says_where(value: Tensor, attribution: Tensor, region: Tensor) -> Tensor:
     flat = attribution.flatten(1)
-    says = flat.isfinite().all(dim=1) & (flat.amax(dim=1) > flat.amin(dim=1)) & region.flatten(1).any(dim=1)
+    inside = region.flatten(1)
+    says = flat.isfinite().all(dim=1) & (flat.amax(dim=1) > flat.amin(dim=1)) & inside.any(dim=1) & ~inside.all(dim=1)
     return value.where(says, torch.nan).float()

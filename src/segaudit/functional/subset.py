@@ -26,8 +26,9 @@ def infidelity(subset_attribution: Tensor, subset_effect: Tensor) -> Tensor:
         The division by the effects' square is our reading.
 
     Pitfalls:
-        Any map of one sign does better than 1, because larger subsets have a larger sum and a larger effect: read it beside
-        ``random``, or take ``faithfulness_correlation``. NaN where nothing has an effect.
+        Any map of one sign does better than 1, because larger subsets have a larger sum and a larger effect, and the area
+        is not taken off: it predicts values and correlates nothing. Read it beside ``random``, or take
+        ``faithfulness_correlation``. NaN where nothing has an effect.
 
     Args:
         subset_attribution: the map's sum over each of M random subsets, ``(N, M)``.
@@ -49,11 +50,14 @@ def infidelity(subset_attribution: Tensor, subset_effect: Tensor) -> Tensor:
     return value.where(_finite(subset_attribution, subset_effect), torch.nan).float()
 
 
-def faithfulness_correlation(subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> Tensor:
-    """Compute Pearson's correlation of the map's sums over random sets of segments with the sets' effects.
+def faithfulness_correlation(
+    subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor, subset_area: Tensor | None = None
+) -> Tensor:
+    """Compute Pearson's correlation of the map's sums over random sets of segments with the sets' effects, at equal area.
 
-    Higher is better, about 0 for a random map. The mean of each size is taken off first; otherwise the mere number of
-    segments would correlate a random map with the effects.
+    Higher is better, 0 on average for a random map. The mean of each size is taken off first, and then what the filled area
+    explains, by least squares: this is the partial correlation given number and area. Otherwise the mere area would
+    correlate a random map, whose sums grow with it, with the effects, which grow with it too.
 
     Unit:
         Pearson's correlation
@@ -62,15 +66,18 @@ def faithfulness_correlation(subset_attribution: Tensor, subset_effect: Tensor, 
         48/T
 
     Definition:
-        Bhatt, Weller, Moura 2020, for subsets of one size. Several sizes are our reading.
+        Bhatt, Weller, Moura 2020, for subsets of one size. Several sizes, and taking off the area, are our reading. With
+        segments of equal area and one size it is theirs.
 
     Pitfalls:
-        NaN where sums or effects vary within no size, as in an image of one segment.
+        NaN where sums or effects vary within no size beyond what the area explains, as in an image of one segment.
 
     Args:
         subset_attribution: the map's sum over each of M random subsets, ``(N, M)``.
         subset_effect: how far the confidence falls, relative to it, when the subset is filled, ``(N, M)``.
         subset_size: how many segments each subset has, ``(M,)``.
+        subset_area: share of the image's pixels that each subset has, ``(N, M)``. Defaults to the same for all subsets of
+            one size, as in a grid.
 
     Returns:
         ``(N,)`` in [-1, 1]; NaN where a value is not finite, or sums or effects do not vary within any size.
@@ -82,14 +89,21 @@ def faithfulness_correlation(subset_attribution: Tensor, subset_effect: Tensor, 
 
     """
     sums, effects = _within_sizes(subset_attribution, subset_size), _within_sizes(subset_effect, subset_size)
-    value = _cosine(sums.flatten(1), effects.flatten(1))
-    return value.where(_finite(subset_attribution, subset_effect), torch.nan).float()
+    given = [subset_attribution, subset_effect]
+    if subset_area is not None:
+        given.append(subset_area)
+        area = _within_sizes(subset_area, subset_size).flatten(1)
+        sums, effects = without(sums.flatten(1), area), without(effects.flatten(1), area)
+    return _cosine(sums.flatten(1), effects.flatten(1)).where(_finite(*given), torch.nan).float()
 
 
-def sensitivity_n(subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> Tensor:
-    """Compute Pearson's correlation of sums and effects among subsets of n segments, averaged over the sizes n.
+def sensitivity_n(
+    subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor, subset_area: Tensor | None = None
+) -> Tensor:
+    """Compute Pearson's correlation of sums and effects among subsets of n segments at equal area, averaged over n.
 
-    Higher is better, about 0 for a random map.
+    Higher is better, 0 on average for a random map. What the filled area explains is taken off, as in
+    :func:`faithfulness_correlation`, here within each size.
 
     Unit:
         Pearson's correlation
@@ -98,7 +112,7 @@ def sensitivity_n(subset_attribution: Tensor, subset_effect: Tensor, subset_size
         48/T
 
     Definition:
-        Ancona et al. 2018, their curve averaged over n. Segments for features are our reading.
+        Ancona et al. 2018, their curve averaged over n. Segments for features, and taking off the area, are our reading.
 
     Pitfalls:
         There are 16 draws a size, so single values are noisy.
@@ -107,6 +121,8 @@ def sensitivity_n(subset_attribution: Tensor, subset_effect: Tensor, subset_size
         subset_attribution: the map's sum over each of M random subsets, ``(N, M)``.
         subset_effect: how far the confidence falls, relative to it, when the subset is filled, ``(N, M)``.
         subset_size: how many segments each subset has, ``(M,)``.
+        subset_area: share of the image's pixels that each subset has, ``(N, M)``. Defaults to the same for all subsets of
+            one size, as in a grid.
 
     Returns:
         ``(N,)`` in [-1, 1], the mean over the sizes at which sums and effects vary; NaN where there is none or a value is
@@ -119,7 +135,12 @@ def sensitivity_n(subset_attribution: Tensor, subset_effect: Tensor, subset_size
 
     """
     sums, effects = _within_sizes(subset_attribution, subset_size), _within_sizes(subset_effect, subset_size)
-    return _cosine(sums, effects).nanmean(dim=1).where(_finite(subset_attribution, subset_effect), torch.nan).float()
+    given = [subset_attribution, subset_effect]
+    if subset_area is not None:
+        given.append(subset_area)
+        area = _within_sizes(subset_area, subset_size)
+        sums, effects = without(sums, area), without(effects, area)
+    return _cosine(sums, effects).nanmean(dim=1).where(_finite(*given), torch.nan).float()
 
 
 def _within_sizes(values: Tensor, size: Tensor) -> Tensor:
@@ -132,6 +153,22 @@ def _within_sizes(values: Tensor, size: Tensor) -> Tensor:
     mean = (values * among).sum(dim=2, keepdim=True) / among.sum(dim=1, keepdim=True)
     apart = (values - mean) * among
     return apart.where(apart.abs().amax(dim=2, keepdim=True) > _ROUNDING, 0.0)
+
+
+def without(values: Tensor, explained: Tensor) -> Tensor:
+    """Take off the part of values ``(..., M)`` of mean 0 that is proportional to ``explained`` ``(..., M)``, of mean 0 too.
+
+    What is left of a row is 0 where it is rounding alone, and the row itself where nothing varies in ``explained``.
+
+    Example:
+        >>> without(torch.tensor([3.0, -1.0, -2.0]), torch.tensor([1.0, 0.0, -1.0]))
+        tensor([ 0.5000, -1.0000,  0.5000])
+
+    """
+    square = explained.square().sum(dim=-1, keepdim=True)
+    slope = (values * explained).sum(dim=-1, keepdim=True) / square.where(square > 0, 1.0)
+    left = values - slope * explained
+    return left.where(left.abs().amax(dim=-1, keepdim=True) > _ROUNDING, 0.0)
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:

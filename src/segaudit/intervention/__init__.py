@@ -12,7 +12,7 @@ from segaudit.intervention.fill import (
     ShuffleFill,
 )
 from segaudit.intervention.intervention import Intervention
-from segaudit.intervention.partition import GridRegions, Regions, SuperpixelRegions
+from segaudit.intervention.partition import GridRegions, Regions, ScatteredRegions, SuperpixelRegions
 from segaudit.intervention.perturbation import (
     JPEG,
     Albumentations,
@@ -43,6 +43,7 @@ __all__ = [
     "Perturbation",
     "RangeFill",
     "Regions",
+    "ScatteredRegions",
     "Shift",
     "ShuffleFill",
     "SuperpixelRegions",

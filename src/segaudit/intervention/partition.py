@@ -7,6 +7,11 @@ from math import prod
 import torch
 from torch import Tensor
 
+from segaudit import randomness
+
+#: Derives the keys of scattered centres from those of images, which draw other things as well.
+_SCATTER = 0x5CA7
+
 #: Largest number of distances between pixels and centres held at once: 8 MiB, the size of a processor's cache.
 _MOST_DISTANCES = 1 << 20
 
@@ -71,6 +76,10 @@ class SuperpixelRegions(Regions):
         at_once = max(1, _MOST_DISTANCES // (prod(_cells(images.shape[2:], count)) * prod(images.shape[2:])))
         return torch.cat([self._cut(part, count) for part in images.split(at_once)])
 
+    def _start(self, images: Tensor, count: int) -> Tensor:
+        """Return the labels ``(B, *S)`` before the first round."""
+        return GridRegions([count]).partition(images, count)
+
     def _cut(self, images: Tensor, count: int) -> Tensor:
         # In double precision, rounding is far below any difference. So the rest of the batch, the number of threads and the
         # device, which change the order of sums, do not change a pixel's segment.
@@ -86,7 +95,7 @@ class SuperpixelRegions(Regions):
         )
         place = self.compactness * torch.stack(grid).expand(batch, *[-1] * (len(size) + 1))
         features = torch.cat([colour, place], dim=1).flatten(2)  # (B, F, P)
-        labels = GridRegions([count]).partition(images, count).flatten(1)
+        labels = self._start(images, count).flatten(1)
         segments = prod(cells)
         ones = torch.ones_like(features[:, :1])
         at_once = max(1, _MOST_DISTANCES // (batch * segments))  # pixels of a large volume
@@ -105,6 +114,42 @@ class SuperpixelRegions(Regions):
                 dim=1,
             )
         return labels.view(batch, *size)
+
+
+class ScatteredRegions(SuperpixelRegions):
+    """Cuts images into superpixels that start from centres at random places, one in each box of a grid.
+
+    No grid and no superpixels that start on one have the same segments, so they serve to judge maps that were made of
+    those. The places follow from the image's content and the seed.
+
+    Args:
+        counts: approximate number of segments for each scale.
+        compactness: weight of place against colour; the larger, the more the segments resemble boxes.
+        iterations: rounds of k-means; few, as many would lead all starts to the same edges. 0 leaves the cells of the
+            nearest centre, whatever the colours.
+        seed: another seed, other centres.
+
+    """
+
+    def __init__(self, counts: Sequence[int] = (64,), compactness: float = 1.0, iterations: int = 2, seed: int = 0) -> None:
+        super().__init__(counts, compactness, iterations)
+        self.seed = seed
+
+    def _start(self, images: Tensor, count: int) -> Tensor:
+        size = images.shape[2:]
+        cells = _cells(size, count)
+        keys = randomness.combine(randomness.image_keys(images, self.seed), _SCATTER)
+        shift = randomness.uniform(keys, (prod(cells), len(size)))
+        box = torch.stack(torch.unravel_index(torch.arange(prod(cells), device=images.device), cells), dim=1)
+        centres = (box + shift).double()  # in units of a box's sides
+        grid = torch.meshgrid(
+            *[(torch.arange(s, device=images.device) + 0.5) * (c / s) for s, c in zip(size, cells, strict=True)],
+            indexing="ij",
+        )
+        pixels = torch.stack(grid, dim=-1).view(-1, len(size)).double()
+        constant, at_once = centres.square().sum(dim=2)[:, None], max(1, _MOST_DISTANCES // centres[..., 0].numel())
+        nearest = [(constant - 2 * part @ centres.mT).argmin(dim=2) for part in pixels.split(at_once)]
+        return torch.cat(nearest, dim=1).view(len(images), *size)
 
 
 def _cells(size: Sequence[int], count: int) -> list[int]:

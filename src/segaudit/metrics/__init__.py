@@ -23,7 +23,14 @@ from segaudit.metrics.localisation import LocalisationAUC, PointingGame, Relevan
 from segaudit.metrics.randomisation import Randomisation, RandomisationFull
 from segaudit.metrics.runtime import Forwards, Seconds
 from segaudit.metrics.sparseness import Entropy, Sparseness
-from segaudit.metrics.stability import MaxSensitivity, Stability, StabilityRetention, TopkOverlap
+from segaudit.metrics.stability import (
+    MaxSensitivity,
+    RobustnessPearson,
+    Stability,
+    StabilityRaw,
+    StabilityRetention,
+    TopkOverlap,
+)
 from segaudit.metrics.subset import FaithfulnessCorrelation, Infidelity, SensitivityN
 
 __all__ = [
@@ -52,11 +59,13 @@ __all__ = [
     "RandomisationFull",
     "RelevanceMass",
     "RelevanceRank",
+    "RobustnessPearson",
     "SecondFillGap",
     "Seconds",
     "SensitivityN",
     "Sparseness",
     "Stability",
+    "StabilityRaw",
     "StabilityRetention",
     "Sufficiency",
     "TargetMean",

@@ -30,6 +30,8 @@ class TargetMean(Metric):
     is_differentiable = False
     higher_is_better: bool | None = None
     score_range: ClassVar[tuple[float, float] | None] = None
+    #: Whether an audit compares the correlation with that of other images at its end; see :mod:`segaudit.metrics.chance`.
+    above_chance: ClassVar[bool] = False
 
     values: list[Tensor]
 
@@ -45,6 +47,17 @@ class TargetMean(Metric):
     def add(self, values: Tensor) -> None:
         """Store the values ``(N,)`` of one update; NaN for a target that could not be scored."""
         self.values.append(values.detach().float())
+
+    def missing(self, **evidence: Tensor) -> dict[str, Tensor]:
+        """Tell of reasons for a missing value that follow from this metric's own settings: by reason, ``(N,)`` bool.
+
+        Those of the evidence itself stand beside the evidence. Defaults to none.
+
+        Args:
+            evidence: what ``update`` takes.
+
+        """
+        return {}
 
     @property
     def per_target(self) -> Tensor:

@@ -16,9 +16,9 @@ class EffectCalibration(TargetMean):
     plot_upper_bound = 1.0
     score_range = (-1.0, 1.0)
 
-    def update(self, segment_attribution: Tensor, segment_effect: Tensor) -> None:
-        """Add the maps' means ``(N, K, R)`` over the segments of K partitions and the segments' effects ``(N, K, R)``."""
-        self.add(effect_calibration(segment_attribution, segment_effect))
+    def update(self, segment_attribution: Tensor, segment_effect: Tensor, segment_area: Tensor | None = None) -> None:
+        """Add the maps' means ``(N, K, R)`` over the segments of K partitions and the segments' effects and areas."""
+        self.add(effect_calibration(segment_attribution, segment_effect, segment_area))
 
 
 class EffectCalibrationError(TargetMean):

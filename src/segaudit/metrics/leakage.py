@@ -4,10 +4,13 @@ from typing import Any
 
 from torch import Tensor
 
-from segaudit.functional.leakage import EPSILON, off_target_leakage, unsupported_leakage
+from segaudit.functional.leakage import EPSILON, covers_image, off_target_leakage, unsupported_leakage
 from segaudit.metrics.base import TargetMean
 
 __all__ = ["OffTargetLeakage", "UnsupportedLeakage"]
+
+#: The reason for a missing score of a target that leaves nothing outside.
+WHOLE_IMAGE = "region is the whole image"
 
 
 class OffTargetLeakage(TargetMean):
@@ -31,6 +34,10 @@ class OffTargetLeakage(TargetMean):
     def update(self, attribution: Tensor, region: Tensor) -> None:
         """Add maps ``(N, *S)`` and regions ``(N, *S)`` bool."""
         self.add(off_target_leakage(attribution, region, self.tolerance))
+
+    def missing(self, **evidence: Tensor) -> dict[str, Tensor]:
+        """Tell which regions are the whole image once they are dilated."""
+        return {WHOLE_IMAGE: covers_image(evidence["region"], self.tolerance)}
 
 
 class UnsupportedLeakage(TargetMean):
@@ -56,3 +63,7 @@ class UnsupportedLeakage(TargetMean):
     def update(self, attribution: Tensor, region: Tensor, effect_map: Tensor) -> None:
         """Add maps, regions and effect maps, each ``(N, *S)``."""
         self.add(unsupported_leakage(attribution, region, effect_map, self.tolerance, self.epsilon))
+
+    def missing(self, **evidence: Tensor) -> dict[str, Tensor]:
+        """Tell which regions are the whole image once they are dilated."""
+        return {WHOLE_IMAGE: covers_image(evidence["region"], self.tolerance)}

@@ -29,9 +29,11 @@ class FaithfulnessCorrelation(TargetMean):
     plot_upper_bound = 1.0
     score_range = (-1.0, 1.0)
 
-    def update(self, subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> None:
-        """Add the maps' sums over subsets ``(N, M)``, the subsets' effects ``(N, M)`` and sizes ``(M,)``."""
-        self.add(faithfulness_correlation(subset_attribution, subset_effect, subset_size))
+    def update(
+        self, subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor, subset_area: Tensor | None = None
+    ) -> None:
+        """Add the maps' sums over subsets ``(N, M)``, the subsets' effects and areas ``(N, M)`` and sizes ``(M,)``."""
+        self.add(faithfulness_correlation(subset_attribution, subset_effect, subset_size, subset_area))
 
 
 class SensitivityN(TargetMean):
@@ -42,6 +44,8 @@ class SensitivityN(TargetMean):
     plot_upper_bound = 1.0
     score_range = (-1.0, 1.0)
 
-    def update(self, subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor) -> None:
-        """Add the maps' sums over subsets ``(N, M)``, the subsets' effects ``(N, M)`` and sizes ``(M,)``."""
-        self.add(sensitivity_n(subset_attribution, subset_effect, subset_size))
+    def update(
+        self, subset_attribution: Tensor, subset_effect: Tensor, subset_size: Tensor, subset_area: Tensor | None = None
+    ) -> None:
+        """Add the maps' sums over subsets ``(N, M)``, the subsets' effects and areas ``(N, M)`` and sizes ``(M,)``."""
+        self.add(sensitivity_n(subset_attribution, subset_effect, subset_size, subset_area))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from segaudit.auditor import AuditedBatch, Auditor, gather
-from segaudit.records.blocks import Block
+from segaudit.records.blocks import Block, rows_of
 from segaudit.records.files import atomic_write
 from segaudit.records.iou import confusion_matrix, iou_of_blocks
 from segaudit.records.provenance import data_hash, provenance, sample_hash
@@ -54,7 +54,7 @@ class AuditFolder:
             for i, name in enumerate(batch.sample_ids)
         }
         counts = confusion_matrix(batch.prediction, masks, batch.classes, self.ignore_index)
-        self._blocks[start] = Block(batch.records(), counts, hashes)
+        self._blocks[start] = Block(batch.records(), counts, hashes, batch.likeness)
         self._blocks[start].write(self.folder / "blocks" / f"{start:05d}.parquet")
 
     def gather(self) -> None:
@@ -87,7 +87,7 @@ class AuditFolder:
 
         """
         blocks = list(self._blocks.values())
-        records = [row for block in blocks for row in block.records]
+        records = rows_of(blocks, self.auditor.provisional)
         samples = {name: digest for block in blocks for name, digest in block.samples.items()}
         rows = [{"class": class_name(names, row["class_index"])} | row for row in records]
         with atomic_write(self.folder / "targets.parquet") as draft:

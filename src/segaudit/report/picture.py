@@ -217,7 +217,8 @@ def panel_of(batch: AuditedBatch, n: int) -> Panel:
         region=flat(region),
         attributions={name: flat(maps[n]) for name, maps in batch.attributions.items()},
         scores={
-            name: {score: float(values[n]) for score, values in scores.items()} for name, scores in batch.scores.items()
+            name: {score: float(values[n]) for score, values in scores.items() if score not in batch.provisional}
+            for name, scores in batch.scores.items()
         },
         effect=None if effects is None else flat(effects[n]),
         slice_index=place,

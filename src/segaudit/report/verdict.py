@@ -32,6 +32,9 @@ _BECAUSE = {
     "no difference of effect between segments": "all segments have the same effect",
     "no segment has credit": "no segment has credit",
     "no difference of credit between segments": "all segments have the same credit",
+    "the areas of the segments explain the differences": "the areas of the segments explain all differences between them",
+    "no other image of the class": "no other image has the class",
+    "the maps of different images are alike": "the maps of different images are alike",
     "no cue": "the image contains no cue",
     "score undefined": "the score is undefined",
 }
@@ -270,7 +273,10 @@ def _robustness(summary: Mapping[str, Any], part: Mapping[str, Any], rows: _Rows
         return []
     if stability["mean"] is None:
         return [_nothing("robustness", "stability", main)]
-    text = f"Where a perturbation leaves the prediction alone, the rank correlation of {main}'s maps is {_value(stability)}"
+    text = (
+        f"Where a perturbation leaves the prediction alone, the rank correlation of {main}'s maps lies {_value(stability)} "
+        "above chance (0: like maps of other images, 1: unchanged)"
+    )
     bad = stability["mean"] < 0.5
     if retention is not None and retention["mean"] is not None:
         text += f"; {percent(retention['mean'])} of the predictions were kept"

@@ -105,6 +105,7 @@ def _curves_and_maps(n: int, size: tuple[int, ...], generator: torch.Generator) 
         "attribution": ties,
         "perturbed_attribution": ties[:, None] + 0.5 * torch.randn(n, pairs, *size, generator=generator),
         "kept": rand(n, pairs) < 0.7,
+        "chance": 0.6 * rand(n),
         "region": rand(n, *size) < 0.15,
         "effect_map": rand(n, *size) - 0.4,
         "cue": rand(n, *size) < 0.3,
@@ -135,6 +136,7 @@ def _subsets(n: int, size: tuple[int, ...], generator: torch.Generator) -> dict[
         "subset_size": sizes,
         "subset_attribution": sums.double(),
         "subset_effect": sums / 50 + 0.4 * rand(*sums.shape),
+        "subset_area": (sizes * (0.1 + 0.05 * rand(*sums.shape))).double(),
         "road_deletion": 0.7 * rand(n, 4),
         "road_retention": 0.3 + 0.7 * rand(n, 4),
         "randomised_attribution": torch.randn(n, 3, *size, generator=generator).mul(3).round() / 3,
@@ -146,8 +148,9 @@ def _segments(n: int, generator: torch.Generator) -> dict[str, Tensor]:
     means = (effects + 0.3 * torch.randn(n, 3, 8, generator=generator)).double()
     effects[:, 0, 5:] = NAN  # fewer segments
     effects[: n // 2, 2, 7] = NAN
+    area = torch.rand(n, 3, 8, generator=generator, dtype=torch.float64).mul(20).ceil() / 160
     forwards = (30 * torch.rand(n, generator=generator)).round()
-    return {"segment_effect": effects, "segment_attribution": means, "forwards": forwards}
+    return {"segment_effect": effects, "segment_attribution": means, "segment_area": area, "forwards": forwards}
 
 
 def _some_hit(found: dict[str, Tensor]) -> None:
@@ -170,7 +173,7 @@ def _spoil(found: dict[str, Tensor]) -> None:
     found["segment_deletion_curve"][0, 1] = NAN
     found["segment_deletion_curve"][1, -1] = 0.6
     found["road_deletion"][4] = NAN
-    found["confidence"][0] = NAN
+    found["confidence"][0] = found["chance"][1] = NAN
     found["seconds"][1] = found["forwards"][1] = NAN
     found["deletion_error"][2] = found["insertion_error"][3] = NAN
     found["attribution"][2] = NAN
