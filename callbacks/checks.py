@@ -7,6 +7,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.utilities import rank_zero_warn
 
 from segaudit.callbacks.lightning_internals import check_interval
 from segaudit.names import did_you_mean
@@ -47,6 +48,11 @@ def check_monitors(trainer: Trainer, prefix: str, keys: Sequence[str], every_n_e
             raise MisconfigurationException(
                 f"{type(callback).__name__} looks at {monitor!r}, which is not audited."
                 f"{did_you_mean(str(monitor), (f'{prefix}/{key}' for key in keys))}"
+            )
+        if isinstance(callback, EarlyStopping) and callback.check_finite:
+            rank_zero_warn(
+                f"EarlyStopping looks at {monitor!r}, which is NaN while no class has been learnt or too few targets can be "
+                "scored, and it ends the training at NaN: give it check_finite=False (in YAML, check_finite: false)."
             )
         every = lcm(check_interval(callback), trainer.check_val_every_n_epoch or 1)
         if every % every_n_epochs:

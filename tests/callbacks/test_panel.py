@@ -9,6 +9,7 @@ import torch
 from integration.scripted import Scripted, known
 from integration.tiny import Squares, adam, loader, quick, still, task, trainer
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -189,6 +190,11 @@ def test_random_transforms_of_global_generators_are_the_same_at_every_audit(recw
 def test_random_transforms_that_cannot_be_held_are_told_of():
     with pytest.warns(UserWarning, match="is another one each time that it is read"):
         trainer(quick()).fit(task(), loader(4), DataLoader(Jittered(True), batch_size=3))
+
+
+def test_early_stopping_that_would_stop_at_nan_is_told_of():
+    with pytest.warns(UserWarning, match=r"ends the training at NaN: give it check_finite=False"):
+        trainer(quick(), EarlyStopping(LEAKAGE)).fit(task(), loader(4), loader(4))
 
 
 def test_masks_without_a_region_that_is_large_enough():

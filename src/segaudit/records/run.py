@@ -26,6 +26,7 @@ class Run:
         epochs: logged values of each epoch, from metrics.csv.
         config: text of the configuration.
         selection: content of AuditCheckpoint's selection.json; empty where there is none.
+        alarm: content of AuditAlarm's alarm.json; empty where there is none.
 
     """
 
@@ -35,6 +36,7 @@ class Run:
     epochs: list[dict[str, float]] = field(default_factory=list)
     config: str = ""
     selection: dict[str, Any] = field(default_factory=dict)
+    alarm: dict[str, Any] = field(default_factory=dict)
 
 
 def read_run(folder: Path | str) -> Run:
@@ -59,6 +61,8 @@ def read_run(folder: Path | str) -> Run:
     chosen = folder / "checkpoints" / "selection.json"
     if chosen.is_file():
         run.selection = json.loads(chosen.read_text(encoding="utf-8"))
+    for alarm in sorted(folder.glob("*/alarm.json")):
+        run.alarm = json.loads(alarm.read_text(encoding="utf-8"))
     if not run.audits and not run.epochs:
         raise ValueError(
             f"the folder {folder} holds no run: it has neither summary.json, which `audit` and `benchmark` write, nor "

@@ -18,10 +18,12 @@ from segaudit.formatting import arrow, interval, number, p_value, percent
 from segaudit.metrics.catalogue import catalogue
 from segaudit.records.files import atomic_write
 from segaudit.records.run import Run, all_directions, column, read_records, read_run, run_names
+from segaudit.records.summary import part as summarised
 from segaudit.report.chart import Line, line_chart
 from segaudit.report.comparison import comparison
 from segaudit.report.tables import ordered, ranks
 from segaudit.report.verdict import verdict
+from segaudit.statistics import TargetSeries
 
 _KINDS = ("deletion", "insertion")
 #: Numbers of this size need no decimals.
@@ -71,6 +73,8 @@ def _section(run: Run, place: int) -> dict[str, Any]:
         "name": run.name,
         "id": f"run-{place}",
         "epochs": _epoch_charts(run),
+        "last_audit": _last_audit(run),
+        "alarm": _alarm(run.alarm),
         "selection": run.selection,
         "audits": [_audit(folder, summary, f"run-{place}-{k}") for k, (folder, summary) in enumerate(run.audits)],
         "config": run.config,
@@ -209,6 +213,48 @@ def _epoch_charts(run: Run) -> list[dict[str, Any]]:
             title = _words(score) if prefix == "audit" else f"{prefix}: {_words(score)}"
             charts.append({"title": title, "svg": Markup(svg), "legend": lines})
     return charts
+
+
+def _last_audit(run: Run) -> dict[str, Any] | None:
+    """Say what the last audit of a fit shows, of the classes that have been learnt; None where there is none."""
+    if run.audits or not run.epochs:
+        return None
+    try:
+        records = read_records(run.folder)
+    except ValueError:
+        return None
+    series = TargetSeries()
+    series.add(0, records)
+    known = [row for row in records if row["class_index"] in series.joined]
+    if not known or "epoch" not in known[0]:
+        return None
+    names = dict[int, str]((row["class_index"], row["class"]) for row in records)
+    classes = [names.get(index, str(index)) for index in range(max(names) + 1)]
+    controls = [name for name in dict.fromkeys(row["explainer"] for row in known) if name in _control_names()]
+    images = len({row["sample_id"] for row in known})
+    found = summarised("validation", "", known, classes, {}, images, controls)
+    # Part of the validation alone was audited, so that IoU is told by its chart.
+    findings = [one for one in verdict({"controls": controls}, found) if one.about != "accuracy"]
+    waiting = ", ".join(names[index] for index in series.not_learnt)
+    return {"epoch": known[0]["epoch"], "images": images, "targets": found["targets"], "findings": findings, "waiting": waiting}
+
+
+def _alarm(alarm: Mapping[str, Any]) -> list[str]:
+    """Say the state of AuditAlarm, a sentence for each score that it watches."""
+    found = []
+    for score, state in alarm.get("scores", {}).items():
+        name = f"{alarm['explainer']}/{score}"
+        if score in alarm["raised"]:
+            found.append(f"Raised: {alarm['raised'][score]}.")
+        elif state["reference"] is None:
+            found.append(f"{name}: too few audits to tell ({state['audits']}).")
+        else:
+            found.append(
+                f"{name}: not raised. The last mean is {number(state['mean'])}, the reference {number(state['reference'])}; "
+                f"the sum is {number(state['sum'], 1)}, and the alarm goes off above {number(state['threshold'], 1)}."
+            )
+    found += [f"Raised: {text}." for score, text in alarm.get("raised", {}).items() if score not in alarm["scores"]]
+    return found
 
 
 @cache

@@ -160,8 +160,8 @@ class TargetSeries:
                 self.joined[class_index] = len(self.audits) - 1
         for key in {*self._scores, *found}:
             rows = self._scores.setdefault(key, [[] for _ in self.audits[:-1]])
-            values = found.get(key, {})
-            rows.append([values.get(place, np.nan) for place in range(len(self.targets))])
+            known_values = found.get(key, {})
+            rows.append([known_values.get(place, np.nan) for place in range(len(self.targets))])
 
     @property
     def keys(self) -> list[str]:
