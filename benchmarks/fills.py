@@ -39,7 +39,7 @@ from segaudit.intervention import (
     RangeFill,
     ShuffleFill,
 )
-from segaudit.intervention.choice import ranked
+from segaudit.intervention.choice import fill_distances, ranked
 
 FILLS: dict[str, Fill] = {
     "constant 0": ConstantFill(),
@@ -66,29 +66,22 @@ SHOWN = 12
 
 
 class Measured(NamedTuple):
-    """What F fills do to one network's N targets of images with K channels.
+    """What F fills do to one network's N targets.
 
     Attributes:
         residual: share of S(x) that each fill leaves, ``(F, N)``.
         classes: class of each target, ``(N,)``.
-        squares: mean square difference of each filled image from the image over the region, by channel, ``(F, N, K)``.
-        low: lowest value by channel in each filled image and, last, in the image, ``(F + 1, N, K)``.
-        high: highest value.
+        distance: by which an audit chooses, ``(F, N)``; see :func:`segaudit.intervention.choice.fill_distances`.
 
     """
 
     residual: Tensor
     classes: Tensor
-    squares: Tensor
-    low: Tensor
-    high: Tensor
+    distance: Tensor
 
     def chosen(self, places: Sequence[int]) -> Tensor:
-        """Residual ``(N,)`` of the fill that an audit takes of some; :func:`segaudit.intervention.choice.fill_distances`."""
-        own = [*places, len(self.low) - 1]
-        spread = self.high[own].amax(dim=0) - self.low[own].amin(dim=0)
-        distance = (self.squares[list(places)] / spread.where(spread > 0, 1.0) ** 2).mean(dim=2).sqrt()
-        return self.residual[list(places)].gather(0, ranked(distance)[:1])[0]
+        """Residual ``(N,)`` of the fill that an audit takes of some."""
+        return self.residual[list(places)].gather(0, ranked(self.distance[list(places)])[:1])[0]
 
     def least(self, places: Sequence[int]) -> Tensor:
         """Residual ``(N,)`` of the fill that leaves the least of the model's confidence."""
@@ -113,18 +106,8 @@ def measure(name: str, arguments: argparse.Namespace) -> Measured:
         targets, score = targets[score >= MIN_CONFIDENCE], score[score >= MIN_CONFIDENCE]
         which, filled = targets.image_index, [fill(images) for fill in FILLS.values()]
         left = [target_confidence(forward(model, one, batching)[which], targets) for one in filled]
-        pixels = targets.region.flatten(1).sum(dim=1)[:, None]
-        squares = [((one - images).double() ** 2)[which] * targets.region[:, None] for one in filled]
-        shown = torch.stack([*filled, images]).double().flatten(3)[:, which]
-        found.append(
-            Measured(
-                torch.stack(left) / score,
-                targets.class_index,
-                torch.stack([one.flatten(2).sum(dim=2) / pixels for one in squares]),
-                shown.amin(dim=3),
-                shown.amax(dim=3),
-            )
-        )
+        distance = fill_distances(images, filled, which, targets.region)
+        found.append(Measured(torch.stack(left) / score, targets.class_index, distance))
         seen += len(images)
     return Measured(*(torch.cat(parts, dim=0 if parts[0].ndim == 1 else 1) for parts in zip(*found, strict=True)))
 

@@ -33,17 +33,18 @@ def slow_score(model: nn.Module, image: Tensor, class_index: int, region: Tensor
 
 
 def slow_fill(x: Tensor, targets: Targets, n: int, intervention: Intervention) -> Fill:
-    """The fill that differs most from the image over a target's region, channels in units of their spread."""
+    """The fill that differs most from the image over a target's region, in units of each channel's range."""
     b, region = int(targets.image_index[n]), targets.region[n]
     filled = [fill(x)[b].double().numpy() for fill in intervention.fills]
     image = x[b].double().numpy()
-    spreads = []
-    for channel in range(len(image)):
-        values = [one[channel] for one in (image, *filled)]
-        spreads.append(max(v.max() for v in values) - min(v.min() for v in values))
+    ends = [(channel.min(), channel.max()) for channel in image]
     places = [place for place in np.ndindex(*region.shape) if region[place]]
     distances = [
-        sum(((one[c][place] - image[c][place]) / spreads[c]) ** 2 for c in range(len(image)) for place in places)
+        sum(
+            ((min(max(one[c][place], low), high) - image[c][place]) / (high - low)) ** 2
+            for c, (low, high) in enumerate(ends)
+            for place in places
+        )
         for one in filled
     ]
     return intervention.fills[distances.index(max(distances))]

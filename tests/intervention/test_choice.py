@@ -35,15 +35,20 @@ def chosen(x: Tensor, targets: Targets, fills: list[Fill] | None) -> Tensor:
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_distances_are_the_slow_loop(dims: int) -> None:
     x = images(size={1: (12,), 2: (5, 7), 3: (3, 4, 5)}[dims])
-    targets, fills = some_targets(x), [RangeFill(0.0), ConstantFill(0.4), BlurFill()]
+    targets, fills = some_targets(x), [RangeFill(1.5), ConstantFill(0.4), BlurFill()]
     found = fill_distances(x, [fill(x) for fill in fills], targets.image_index, targets.region)
     assert found.shape == (3, 8)
     for n, b in enumerate(targets.image_index.tolist()):
         pixels = [place for place in np.ndindex(*x.shape[2:]) if targets.region[n][place]]
-        shown = [x[b].double()] + [fill(x)[b].double() for fill in fills]
-        spread = [max(float(one[c].max()) for one in shown) - min(float(one[c].min()) for one in shown) for c in range(3)]
-        for f, filled in enumerate(shown[1:]):
-            squares = [((filled[c][p] - shown[0][c][p]) / spread[c]) ** 2 for c in range(3) for p in pixels]
+        image = x[b].double()
+        ends = [(float(image[c].min()), float(image[c].max())) for c in range(3)]
+        for f, fill in enumerate(fills):
+            filled = fill(x)[b].double()
+            squares = [
+                ((min(max(float(filled[c][p]), low), high) - float(image[c][p])) / (high - low)) ** 2
+                for c, (low, high) in enumerate(ends)
+                for p in pixels
+            ]
             expected = float(np.mean(squares)) ** 0.5 if squares else 0.0
             assert float(found[f, n]) == pytest.approx(expected, abs=1e-7)
     assert bool((found <= 1).all())
@@ -101,6 +106,15 @@ def test_a_negative_image_swaps_dark_and_bright() -> None:
     found, negative = chosen(x, targets, PAIRS["extremes"]), chosen(-x, targets, PAIRS["extremes"])
     assert torch.equal(negative[:-1], 1 - found[:-1])
     assert (int(found[-1]), int(negative[-1])) == (0, 0)  # no pixel, no difference: the first
+
+
+def test_how_far_a_fill_is_beyond_the_range_does_not_matter() -> None:
+    x = images()
+    targets = some_targets(x)
+    beyond = chosen(x, targets, [RangeFill(0.0), RangeFill(1.5)])
+    assert torch.equal(beyond, chosen(x, targets, PAIRS["extremes"]))
+    assert torch.equal(beyond, chosen(x, targets, None))
+    assert len(beyond.unique()) == 2
 
 
 def test_of_equals_the_first_is_chosen_whatever_rounding_says() -> None:

@@ -13,8 +13,9 @@ def fill_distances(images: Tensor, filled: Sequence[Tensor] | Tensor, image_inde
     """Compute how far each filled image is from the image over each target's region.
 
     The distance is the root mean square of the difference over the region's pixels and the channels. Each channel is
-    divided by its spread: its range in the image and the filled images together. So neither the units of the input nor an
-    offset matter, and no distance exceeds 1.
+    divided by its range in the image, so neither the units of the input nor an offset matter. A filled image that leaves
+    this range counts as its nearer end: else a fill that is brighter than all pixels would be the farthest from
+    bright regions too. No distance exceeds 1.
 
     Args:
         images: ``(B, channels, *S)``.
@@ -33,14 +34,13 @@ def fill_distances(images: Tensor, filled: Sequence[Tensor] | Tensor, image_inde
 
     """
     axes = tuple(range(2, images.ndim))
-    shown = [images, *filled]
-    low = torch.stack([one.amin(axes, keepdim=True) for one in shown]).amin(dim=0).double()
-    high = torch.stack([one.amax(axes, keepdim=True) for one in shown]).amax(dim=0).double()
-    spread = (high - low).where(high > low, 1.0)
+    low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
+    span = (high.double() - low.double()).where(high > low, 1.0)
     pixels = region.flatten(1).sum(dim=1).clamp_min(1)
     found = []
     for one in filled:
-        squares = ((one.double() - images.double()) / spread).square().mean(dim=1)
+        inside = torch.maximum(torch.minimum(one, high), low)
+        squares = ((inside.double() - images.double()) / span).square().mean(dim=1)
         found.append((squares[image_index] * region).flatten(1).sum(dim=1) / pixels)
     return torch.stack(found).sqrt().nan_to_num(nan=0.0, posinf=0.0)
 
