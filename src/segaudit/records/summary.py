@@ -235,7 +235,7 @@ def _from_format_1(found: Mapping[str, Any]) -> dict[str, Any]:
         explainers = list(dict.fromkeys(row["explainer"] for row in old["scores"]))
         main = found.get("main") or default_main(explainers, found["controls"])
         ours = [row for row in old["above_controls"] if row["explainer"] == main and row["mean"] is not None]
-        new: dict[str, Any] = dict(old) | {"units": old["images"], "unit": "image", "verdict": None}
+        new: dict[str, Any] = dict(old) | {"units": old["images"], "unit": "image", "verdict": None, "second_fill": []}
         for name in ("scores", "by_class"):
             new[name] = [
                 dict(row) | {"units": row["images"], "clipped": 0.0, "method": "" if row["low"] is None else "bootstrap"}

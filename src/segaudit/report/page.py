@@ -236,7 +236,13 @@ def _last_audit(run: Run) -> dict[str, Any] | None:
     # Part of the validation alone was audited, so that IoU is told by its chart.
     findings = [one for one in verdict({"controls": controls}, found) if one.about != "accuracy"]
     waiting = ", ".join(names[index] for index in series.not_learnt)
-    return {"epoch": known[0]["epoch"], "images": images, "targets": found["targets"], "findings": findings, "waiting": waiting}
+    return {
+        "epoch": known[0]["epoch"],
+        "images": images,
+        "targets": found["targets"],
+        "findings": findings,
+        "waiting": waiting,
+    }
 
 
 def _alarm(alarm: Mapping[str, Any]) -> list[str]:
