@@ -146,7 +146,7 @@ class AuditAlarm(Callback):
         """Add an audit; audits of another panel are forgotten."""
         panel = audit.panel.settings if audit.panel is not None else ""
         if panel != self._panel:
-            self._series, self._accuracies, self._panel = TargetSeries(), [], panel
+            self._series, self._accuracies, self._panel = TargetSeries(audit.series.targets), [], panel
         rows = [row for row in audit.records if row["explainer"] == self.explainer]
         self._series.add(epoch, rows, list(self.scores))
         self._accuracies = [*self._accuracies[: len(self._series) - 1], accuracy]

@@ -331,6 +331,8 @@ class AttributionAudit(Callback):
         if self.panel is None:
             found.values |= dict.fromkeys(keys, torch.tensor(torch.nan))
             return
+        if not len(self.series):
+            self.series = TargetSeries(self.panel.identities)
         self.series.add(trainer.current_epoch, found.records)
         first = next(iter(self.auditor.explainers))
         for key in keys:

@@ -34,7 +34,8 @@ class AuditResult:
         records: one row a target and explainer, of all processes.
         lost: a sentence for each image that could not be audited, of all processes.
         panels: the targets to draw, of this process.
-        targets: number of the image, class and region of each target, of this process; only without a panel.
+        targets: number of the image, class, region and the image's name of each target, of this process; only without a
+            panel.
         not_learnt: classes of the panel that the model has not learnt.
         curves: curves of all processes; empty where :class:`AuditLoop` handed the batches on.
 
@@ -44,7 +45,7 @@ class AuditResult:
     records: list[dict[str, Any]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     panels: list[Drawing] = field(default_factory=list)
-    targets: list[tuple[int, int, Tensor]] = field(default_factory=list)
+    targets: list[tuple[int, int, Tensor, str]] = field(default_factory=list)
     not_learnt: list[int] = field(default_factory=list)
     curves: Curves = field(default_factory=Curves)
 

@@ -1,6 +1,6 @@
 """Draws the panel of a training: the targets that all of its audits explain."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,7 +60,9 @@ class PanelDrawer:
         allowed = self.selector.allowed(classes, channels)
         areas: dict[int, dict[int, float]] = {}
         regions: dict[tuple[int, int], torch.Tensor] = {}
-        for index, mask in self._masks(images, unpack):
+        names: dict[int, str] = {}
+        for index, name, mask in self._masks(images, unpack):
+            names[index] = name
             counts = torch.bincount(mask[(mask >= 0) & (mask < classes)].long().flatten(), minlength=classes)
             areas[index] = {one: int(counts[one]) / mask.numel() for one in allowed if counts[one]}
             regions |= {(index, one): mask == one for one in areas[index]}
@@ -72,30 +74,32 @@ class PanelDrawer:
                 f"no class that may be a target covers {self.selector.min_area:.1%} of any validation mask, so nothing will "
                 "be audited: lower the selector's min_area, or name other classes."
             )
-        panel = self._panel(pairs, [regions[pair] for pair in pairs], "masks", images)
+        panel = self._panel(pairs, [regions[pair] for pair in pairs], names, "masks", images)
         return trainer.strategy.broadcast(panel)
 
     def from_predictions(
-        self, images: AuditImages, audited: Sequence[tuple[int, int, torch.Tensor]], count: int
+        self, images: AuditImages, audited: Sequence[tuple[int, int, torch.Tensor, str]], count: int
     ) -> Panel | None:
         """Make a panel of the targets of an audit; None while the model tells classes apart in too few images.
 
         Args:
             images: reads the images.
-            audited: image, class and region of each target of the audit, of this process.
+            audited: what :func:`targets_of` returns for each batch of the audit, of this process.
             count: number of images that were audited, of all processes.
 
         """
         found = sorted((target for part in gather(list(audited)) for target in part), key=lambda target: target[:2])
-        apart = {image for image, _, region in found if region.float().mean() < _NEARLY_ALL}
+        apart = {image for image, _, region, _ in found if region.float().mean() < _NEARLY_ALL}
         if not count or len(apart) < _ENOUGH * count:
             return None
         order = {image: place for place, image in enumerate(images.order(None, self.seed))}
         found.sort(key=lambda target: (order[target[0]], target[1]))
-        return self._panel([target[:2] for target in found], [target[2] for target in found], "predictions", images)
+        names = {image: name for image, _, _, name in found}
+        pairs, regions = [target[:2] for target in found], [target[2] for target in found]
+        return self._panel(pairs, regions, names, "predictions", images)
 
-    def _masks(self, images: AuditImages, unpack: Callable[[Any], Sample]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield the number and the mask of images, in the seeded order; an image that cannot be read is passed over."""
+    def _masks(self, images: AuditImages, unpack: Callable[[Any], Sample]) -> Iterator[tuple[int, str, torch.Tensor]]:
+        """Yield the number, the name and the mask of images, in the seeded order; an image that cannot be read is passed over."""
         failed, read = 0, 0
         for index in images.order(None, self.seed):
             if read >= _READ * self.max_images:
@@ -110,17 +114,23 @@ class PanelDrawer:
             if sample.masks is None:
                 break
             read += 1
-            yield index, sample.masks[0].cpu()
+            yield index, str(index if sample.ids is None else sample.ids[0]), sample.masks[0].cpu()
 
     def _panel(
-        self, pairs: Sequence[tuple[int, int]], regions: list[torch.Tensor], origin: str, images: AuditImages
+        self,
+        pairs: Sequence[tuple[int, int]],
+        regions: list[torch.Tensor],
+        names: Mapping[int, str],
+        origin: str,
+        images: AuditImages,
     ) -> Panel:
         numbers = torch.tensor(list(pairs), dtype=torch.long).view(-1, 2)
-        return Panel(numbers[:, 0], numbers[:, 1], regions, origin, self.settings(images))
+        sample_ids = [names[image] for image, _ in pairs]
+        return Panel(numbers[:, 0], numbers[:, 1], regions, sample_ids, origin, self.settings(images))
 
 
-def targets_of(audited: AuditedBatch, numbers: Sequence[int]) -> list[tuple[int, int, torch.Tensor]]:
-    """Return the number of the image, the class and the region of each target of a batch.
+def targets_of(audited: AuditedBatch, numbers: Sequence[int]) -> list[tuple[int, int, torch.Tensor, str]]:
+    """Return the number of the image, the class, the region and the image's name of each target of a batch.
 
     Args:
         audited: the batch.
@@ -129,7 +139,9 @@ def targets_of(audited: AuditedBatch, numbers: Sequence[int]) -> list[tuple[int,
     """
     targets = audited.targets.to("cpu")
     places = zip(targets.image_index.tolist(), targets.class_index.tolist(), targets.region, strict=True)
-    return [(numbers[image], class_index, region.clone()) for image, class_index, region in places]
+    return [
+        (numbers[image], class_index, region.clone(), audited.sample_ids[image]) for image, class_index, region in places
+    ]
 
 
 def warn_if_random(images: AuditImages, unpack: Callable[[Any], Sample], panel: Panel, prefix: str) -> None:

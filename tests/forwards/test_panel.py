@@ -52,7 +52,7 @@ def test_a_rare_class_is_not_crowded_out():
 def panel() -> Panel:
     torch.manual_seed(0)
     regions = [torch.rand(5, 7) > 0.5 for _ in range(3)] + [torch.rand(3, 3) > 0.5]
-    return Panel(torch.tensor([9, 9, 2, 4]), torch.tensor([1, 2, 1, 0]), regions, "masks", "seed 0")
+    return Panel(torch.tensor([9, 9, 2, 4]), torch.tensor([1, 2, 1, 0]), regions, ["i9", "i9", "i2", "i4"], "masks", "seed 0")
 
 
 def test_targets_of_a_batch_stand_in_its_order():
@@ -76,7 +76,7 @@ def test_it_survives_a_checkpoint():
     torch.save(one.state_dict(), file)
     file.seek(0)
     again = Panel.from_state_dict(torch.load(file, weights_only=True))
-    assert (again.origin, again.settings) == (one.origin, one.settings)
+    assert (again.origin, again.settings, again.identities) == (one.origin, one.settings, one.identities)
     assert torch.equal(again.images, one.images)
     assert torch.equal(again.classes, one.classes)
     assert all(torch.equal(a, b) for a, b in zip(again.regions, one.regions, strict=True))

@@ -22,12 +22,13 @@ class Panel:
         images: number of each target's image in the data set, ``(N,)`` int64; targets of one image stand together.
         classes: explained class, ``(N,)`` int64.
         regions: explained pixels, ``(H, W)`` bool for each of the N targets; images may differ in size.
+        sample_ids: name of each target's image, as records have it.
         origin: ``masks`` for regions of the ground truth, ``predictions`` for those of a model.
         settings: settings that the panel was drawn with; a run that resumes with others starts a new series.
 
     Example:
         >>> region = torch.tensor([[True, False]])
-        >>> panel = Panel(torch.tensor([7]), torch.tensor([2]), [region], "masks", "seed 0")
+        >>> panel = Panel(torch.tensor([7]), torch.tensor([2]), [region], ["a"], "masks", "seed 0")
         >>> panel.targets([5, 7]).image_index.tolist()  # the second image of this batch
         [1]
 
@@ -36,11 +37,17 @@ class Panel:
     images: Tensor
     classes: Tensor
     regions: list[Tensor]
+    sample_ids: list[str]
     origin: str
     settings: str
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def identities(self) -> list[tuple[str, int, int]]:
+        """Identity of each target in a :class:`segaudit.statistics.TargetSeries`: image, class, and a number, here 0."""
+        return [(name, one, 0) for name, one in zip(self.sample_ids, self.classes.tolist(), strict=True)]
 
     @property
     def order(self) -> list[int]:
@@ -74,6 +81,7 @@ class Panel:
             "classes": self.classes,
             "shapes": [list(region.shape) for region in self.regions],
             "regions": [torch.from_numpy(np.packbits(region.numpy())) for region in self.regions],
+            "sample_ids": list(self.sample_ids),
             "origin": self.origin,
             "settings": self.settings,
         }
@@ -85,19 +93,23 @@ class Panel:
             torch.from_numpy(np.unpackbits(packed.cpu().numpy(), count=int(np.prod(shape))).astype(bool)).view(shape)
             for packed, shape in zip(state["regions"], state["shapes"], strict=True)
         ]
-        return cls(state["images"].cpu(), state["classes"].cpu(), regions, state["origin"], state["settings"])
+        names = list(state["sample_ids"])
+        return cls(state["images"].cpu(), state["classes"].cpu(), regions, names, state["origin"], state["settings"])
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per target: image, class, area, and what the panel was drawn with."""
         return [
             {
                 "image": image,
+                "sample_id": name,
                 "class_index": class_index,
                 "area": float(region.float().mean()),
                 "origin": self.origin,
                 "settings": self.settings,
             }
-            for image, class_index, region in zip(self.images.tolist(), self.classes.tolist(), self.regions, strict=True)
+            for image, name, class_index, region in zip(
+                self.images.tolist(), self.sample_ids, self.classes.tolist(), self.regions, strict=True
+            )
         ]
 
 

@@ -1,5 +1,6 @@
 """Follows the targets of a panel over the audits of a training."""
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -107,6 +108,10 @@ class TargetSeries:
     the class has not been learnt: its targets count neither in means nor in the share that is scored. Once it has joined, it
     stays.
 
+    Args:
+        targets: identities of the panel's targets. One that an audit leaves out counts as not scored. Defaults to those that
+            the records have.
+
     Attributes:
         audits: label of each audit, such as its epoch.
         targets: identity of each target: image, class, and a number where an image has a class twice.
@@ -114,9 +119,9 @@ class TargetSeries:
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, targets: Iterable[tuple[str, int, int]] = ()) -> None:
         self.audits: list[int] = []
-        self.targets: list[tuple[str, int, int]] = []
+        self.targets = list(targets)
         self.joined: dict[int, int] = {}
         self._scores: dict[str, list[list[float]]] = {}
 
@@ -155,8 +160,9 @@ class TargetSeries:
             everywhere = row.get("predicted_area", 0.0) >= 1 > row["area"]
             learnt.setdefault(class_index, {})[place] = bool(confident) and not everywhere
         self.targets = list(known)
+        sizes = Counter(class_index for _, class_index, _ in self.targets)
         for class_index, those in learnt.items():
-            if class_index not in self.joined and 2 * sum(those.values()) > len(those):
+            if class_index not in self.joined and 2 * sum(those.values()) > sizes[class_index]:
                 self.joined[class_index] = len(self.audits) - 1
         for key in {*self._scores, *found}:
             rows = self._scores.setdefault(key, [[] for _ in self.audits[:-1]])
