@@ -17,7 +17,7 @@ from torch.utils.data import default_collate
 
 from segaudit import Auditor
 from segaudit.benchmark import BenchmarkNetwork
-from segaudit.records.blocks import Block
+from segaudit.records.blocks import Block, rows_of
 
 PROGRAM = Path(__file__).parents[1] / "integration" / "small_benchmark.py"
 RESULTS = (
@@ -78,10 +78,11 @@ def test_figures_are_those_of_an_auditor(whole):
         auditor.update(model, batch["image"], batch["mask"], batch["id"])
     expected = auditor.records()
     blocks = [Block.read(path) for path in sorted(whole.glob("blocks/squares/as_built/*.parquet"))]
-    found = [row for block in blocks for row in block.records]
+    found = rows_of(blocks, auditor.provisional)
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         one.pop("seconds")
+        assert one.pop("stability") == pytest.approx(other.pop("stability"), abs=5e-3, nan_ok=True)  # by half precision
         assert one == pytest.approx(other, nan_ok=True)
 
 
