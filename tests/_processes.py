@@ -183,6 +183,23 @@ def print_modules(*packages: str) -> None:
     print(*(name for name in sys.modules if name.split(".")[0] in packages))
 
 
+def print_installed(folder: Path) -> None:
+    """Import segaudit from another folder, and print where it and its callbacks come from."""
+    for name in [name for name in sys.modules if name.split(".")[0] in ("segaudit", "callbacks")]:
+        del sys.modules[name]
+    sys.path[:] = [str(folder), *(place for place in sys.path if not Path(place, "segaudit").exists())]
+    import segaudit.callbacks
+
+    print(segaudit.__file__)
+    print(segaudit.callbacks.AttributionAudit.__module__, segaudit.callbacks.__file__)
+    strangers = {
+        name: module.__file__
+        for name, module in sys.modules.items()
+        if name.split(".")[0] == "segaudit" and not Path(module.__file__ or "").is_relative_to(folder)
+    }
+    assert not strangers, strangers
+
+
 def _work(
     setting: tuple[str, str, dict[str, str], list[str]], function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
