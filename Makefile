@@ -24,7 +24,7 @@ quickstart: install ## train and audit a small model on the embedded data, then 
 	$(BIN)/python -m src.cli report "$$(ls -td runs/quickstart/version_* | head -1)"
 
 test: install ## every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Scores, evidence, decisions and names: what most changes touch.
 FAST := tests/functional tests/evidence tests/statistics tests/selection tests/records tests/testing \

@@ -3,7 +3,9 @@
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import nbformat
 from nbclient import NotebookClient
@@ -12,22 +14,22 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
 
 
-def execute(path: Path, folder: Path, less: tuple[str, str] | None = None) -> nbformat.NotebookNode:
+def execute(path: Path, folder: Path, less: Mapping[str, str] = MappingProxyType({})) -> nbformat.NotebookNode:
     """Run every cell in a process of its own that starts in ``folder``; what is not the notebook's own is left out.
 
     Args:
         path: the notebook.
         folder: where it runs.
-        less: a piece of the code, and another that does less work in its place; for tests, which store nothing.
+        less: pieces of the code, and others that do less work in their place; for tests, which store nothing.
 
     Raises:
         nbclient.exceptions.CellExecutionError: with the traceback of the first cell that fails.
 
     """
     notebook = nbformat.read(path, as_version=4)
-    if less:
-        (cell,) = [cell for cell in notebook.cells if less[0] in cell.source]
-        cell.source = cell.source.replace(*less)
+    for piece, other in less.items():
+        (cell,) = [cell for cell in notebook.cells if piece in cell.source]
+        cell.source = cell.source.replace(piece, other)
     resources = {"metadata": {"path": str(folder)}}
     client = NotebookClient(
         notebook, timeout=550, kernel_name="python3", record_timing=False, coalesce_streams=True, resources=resources

@@ -4,11 +4,13 @@ A fresh interpreter takes about ten seconds to import torch, Lightning and segau
 Each test process starts one server, when a test first asks for a process.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -108,6 +110,56 @@ def run_ranks(world: int, function: Callable[..., Any], *arguments: Any, log: Pa
     assert not failed, "\n".join(job.printed()[-6000:] for job in failed)
 
 
+class Kernel:
+    """A notebook's kernel as a fork of the server; used as the `subprocess.Popen` that jupyter_client would make.
+
+    Args:
+        command: of the kernel that it stands for: `python -m <module> -f <file> …`.
+        environment: all variables of the process.
+        folder: the working folder.
+
+    """
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: str) -> None:
+        arguments = [*command[command.index("-m") + 2 :]]
+        log = Path(arguments[arguments.index("-f") + 1]).with_suffix(".log")
+        self.job = Job(_be_kernel, arguments, log=log, folder=Path(folder), environment=environment)
+        assert self.job.process.pid
+        self.pid = self.job.process.pid
+        while self.job.running and os.getpgid(self.pid) != self.pid:  # signals go to a kernel's group, which must be its own
+            time.sleep(0.01)
+
+    def poll(self) -> int | None:
+        return self.job.process.exitcode
+
+    def wait(self) -> int | None:
+        self.job.process.join()
+        return self.job.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.job.running:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.job.kill()
+
+    terminate = kill
+
+
+def _be_kernel(arguments: list[str]) -> None:
+    os.setsid()
+    import matplotlib as mpl
+    from ipykernel.kernelapp import IPKernelApp
+
+    mpl.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # a variable of kernels says so before the import
+    tempfile.tempdir = None  # which the server may have asked for in another environment
+    IPKernelApp.launch_instance(argv=arguments)
+    IPKernelApp.instance().shell.user_ns.clear()  # an interpreter that ends would clean up; a fork stops at once
+    gc.collect()
+
+
 def unread(function: Callable[..., Any], *arguments: Any) -> None:
     """Run a function whose standard output has no reader any more, as before a `head` that has ended."""
     reader, writer = os.pipe()
@@ -129,6 +181,23 @@ def die_while_writing(path: Path) -> None:
 def print_modules(*packages: str) -> None:
     """Print which modules of some packages are imported."""
     print(*(name for name in sys.modules if name.split(".")[0] in packages))
+
+
+def print_installed(folder: Path) -> None:
+    """Import segaudit from another folder, and print where it and its callbacks come from."""
+    for name in [name for name in sys.modules if name.split(".")[0] in ("segaudit", "callbacks")]:
+        del sys.modules[name]
+    sys.path[:] = [str(folder), *(place for place in sys.path if not Path(place, "segaudit").exists())]
+    import segaudit.callbacks
+
+    print(segaudit.__file__)
+    print(segaudit.callbacks.AttributionAudit.__module__, segaudit.callbacks.__file__)
+    strangers = {
+        name: module.__file__
+        for name, module in sys.modules.items()
+        if name.split(".")[0] == "segaudit" and not Path(module.__file__ or "").is_relative_to(folder)
+    }
+    assert not strangers, strangers
 
 
 def _work(

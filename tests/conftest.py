@@ -24,6 +24,39 @@ THEIR_OWN += (
 )
 
 
+#: Files that take longest, longest first: whichever came last would leave the other process with nothing to do.
+SLOWEST = (
+    "integration/test_notebooks.py",
+    "integration/test_configs.py",
+    "integration/test_same_figures.py",
+    "cli/test_program.py",
+    "integration/test_audit.py",
+    "benchmark/test_benchmark.py",
+    "integration/test_resume.py",
+    "integration/test_volumes.py",
+    "attribution/test_layer.py",
+    "metrics/test_every_metric.py",
+    "callbacks/test_dashboard.py",
+    "integration/test_training_is_untouched.py",
+    "functional/test_properties.py",
+    "test_auditor_properties.py",
+    "packaging/test_package.py",
+    "attribution/test_every_explainer.py",
+    "attribution/test_relevance.py",
+    "integration/test_readme.py",
+    "integration/test_sweep.py",
+    "integration/test_third_party.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest files first; with `--no-loadscope-reorder`, processes are given the files in this order."""
+    place = {Path(__file__).parent / name: n for n, name in enumerate(SLOWEST)}
+    assert all(path.exists() for path in place), "SLOWEST in tests/conftest.py names a file that is gone"
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 @pytest.fixture(autouse=True)
 def clean_process() -> Iterator[None]:
     """Fail where a test leaves a process group or the environment changed; run it on one thread."""

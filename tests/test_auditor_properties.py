@@ -78,7 +78,7 @@ def audits(draw: Any) -> dict[str, Any]:
 
 
 @given(case=audits())
-@settings(every_time, max_examples=60)
+@settings(every_time, max_examples=30)
 def test_every_missing_score_has_a_counted_reason(case: dict[str, Any]) -> None:
     g = torch.Generator().manual_seed(case["seed"])
     size, dims = case["size"], len(case["size"])

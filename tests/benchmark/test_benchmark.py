@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from _processes import Job
+from _processes import Job, run_ranks
 from integration.small_benchmark import CONFIG, SquareData, run, small
 from integration.tiny import Squares, TinyNetwork, small_intervention
 from torch.utils.data import default_collate
@@ -19,7 +19,6 @@ from segaudit import Auditor
 from segaudit.benchmark import BenchmarkNetwork
 from segaudit.records.blocks import Block, rows_of
 
-PROGRAM = Path(__file__).parents[1] / "integration" / "small_benchmark.py"
 RESULTS = (
     "results.parquet",
     "summary.json",
@@ -32,11 +31,8 @@ RESULTS = (
 CLOCK = ("seconds",)
 
 
-def start(folder, devices=1):
-    return Job(
-        run, folder, devices, log=folder.with_suffix(".log"), argv=[PROGRAM, folder, devices],
-        environment={"PYTHONPATH": str(PROGRAM.parents[1])},
-    )  # fmt: skip
+def start(folder):
+    return Job(run, folder, 1, log=folder.with_suffix(".log"))
 
 
 def rows(folder):
@@ -164,8 +160,7 @@ def test_killed_and_resumed_gives_the_same(whole, tmp_path):
 
 def test_two_processes_give_the_same_files_as_one(whole, tmp_path):
     folder = tmp_path / "two"
-    job = start(folder, devices=2)
-    assert job.wait() == 0, job.printed()
+    run_ranks(2, run, folder, 2, log=tmp_path / "ranks.log")
     same(rows(folder), rows(whole))
     names = lambda of: sorted(str(path.relative_to(of)) for path in of.rglob("*"))  # noqa: E731
     assert names(folder) == names(whole)

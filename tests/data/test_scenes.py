@@ -1,11 +1,12 @@
 import pickle
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
 
-from segaudit.data import ShortcutScenes
+from segaudit.data import ShortcutScenes, scenes
 from segaudit.data.scene import SHAPES, draw_scene, tag_width
 
 
@@ -38,6 +39,33 @@ def test_a_scene_is_a_function_of_seed_split_and_index():
     image = first[0]["image"]
     for other in (first[1], scenes_of().dataset("val")[0], scenes_of(seed=1).dataset("train")[0]):
         assert not torch.equal(image, other["image"])
+
+
+class Blank(A.ImageOnlyTransform):
+    """Changes the array that it is given."""
+
+    def apply(self, img, **params):
+        img[...] = 0
+        return img
+
+
+def test_a_scene_is_drawn_once_and_stays_as_it_was(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(scenes, "draw_scene", lambda rng, *args: drawn.append(args) or draw_scene(rng, *args))
+    for kwargs, times in (({}, 1), ({"size": 512, "train_images": 64}, 3)):  # 80 MiB are not kept
+        data = scenes_of(**kwargs).dataset("train")
+        first = data[1]
+        drawn.clear()
+        for again in (data[1], data[1], pickle.loads(pickle.dumps(data))[1]):
+            assert all(torch.equal(first[name], again[name]) for name in ("image", "mask", "cue"))
+        assert len(drawn) == times  # once in the copy, which other processes get
+    data = scenes_of(train_transforms=[Blank(p=1)]).dataset("train")
+    image = data.scene(0).image
+    for _ in range(2):
+        assert data[0]["image"].flatten(1).std(dim=1).max() == 0
+    data.pipeline = scenes_of().dataset("train").pipeline
+    assert torch.equal(data[0]["image"], scenes_of().dataset("train")[0]["image"])
+    assert (data.scene(0).image == image).all()
 
 
 @pytest.mark.parametrize("shortcut", [0.0, 0.4, 1.0])

@@ -26,7 +26,7 @@ def exact(found: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @given(case=cases())
-@settings(every_time, max_examples=80)
+@settings(every_time, max_examples=40)
 def test_any_evidence(case: Case) -> None:
     for name in SCORES:
         note(name)
@@ -45,8 +45,9 @@ def survives(name: str, case: Case) -> None:
     scored = values[case.real & ~values.isnan()].tolist()
     assert all((low is None or low <= v) and (high is None or v <= high) for v in scored), (low, scored, high)
 
-    for one in range(n):
-        close(value(score, pick(case.found, one, one + 1)), values[one : one + 1])
+    for start, end in ((0, 1), (1, n)):  # one alone, and the others without it
+        if start < end:
+            close(value(score, pick(case.found, start, end)), values[start:end])
 
     metric = score.metric(**score.options)
     metric.update(**{k: case.found[k] for k in score.evidence})

@@ -1,6 +1,5 @@
-"""A benchmark of seconds: two networks, one of them trained, on squares; as a program, with FOLDER and DEVICES."""
+"""A benchmark of seconds: two networks, one of them trained, on squares."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,3 @@ def small(folder: Path, devices: int = 1, **changes: Any) -> Benchmark:
 
 def run(folder: Path, devices: int) -> None:
     small(folder, devices).run(CONFIG)
-
-
-if __name__ == "__main__":  # as Fabric starts it for the second process
-    torch.set_num_threads(1)
-    run(Path(sys.argv[1]), int(sys.argv[2]))

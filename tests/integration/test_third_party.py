@@ -33,14 +33,14 @@ def test_two_lines_are_enough(own_folder):
     from segaudit.callbacks import AttributionAudit  # first line
 
     torch.manual_seed(0)
-    images = torch.rand(8, 3, 32, 32)
+    images = torch.rand(8, 3, 16, 16)
     loader = DataLoader(TensorDataset(images, (images[:, 0] > 0.5).long()), batch_size=4)
     trainer = Trainer(
-        max_epochs=20, accelerator="cpu", callbacks=[AttributionAudit(max_images=4, every_n_epochs=10)]
+        max_epochs=20, accelerator="cpu", callbacks=[AttributionAudit(max_images=2, every_n_epochs=10)]
     )  # second line
     trainer.fit(MyModule(), loader, loader)
     scores = trainer.callback_metrics
-    assert scores["audit/images"] == 4
+    assert scores["audit/images"] == 2
     assert scores["audit/dea/deletion_auc"] < scores["audit/random/deletion_auc"]
     assert scores["audit/random/stability"].abs() < 0.2
     assert scores["val_loss"] > 0

@@ -14,6 +14,8 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+from _processes import print_installed
+from _processes import run as run_apart
 
 import segaudit
 
@@ -76,10 +78,7 @@ def test_the_wheels_metadata(wheel):
 
 def test_the_wheel_works_without_the_checkout(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
-    code = "import segaudit.callbacks as c; print(segaudit.__file__); print(c.AttributionAudit.__module__, c.__file__)"
-    done = python("-c", f"import segaudit; {code}", cwd=tmp_path, PYTHONPATH=str(tmp_path / "installed"))
-    assert done.returncode == 0, done.stderr
-    first, second = done.stdout.splitlines()
+    first, second = run_apart(print_installed, tmp_path / "installed", log=tmp_path / "printed").splitlines()
     assert first == str(tmp_path / "installed" / "segaudit" / "__init__.py")
     assert second.split() == ["segaudit.callbacks.audit", str(tmp_path / "installed" / "segaudit/callbacks/__init__.py")]
 

@@ -10,6 +10,8 @@ from segaudit.data.pipeline import Pipeline
 from segaudit.data.scene import SHAPES, Scene, draw_scene
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_BYTES_A_PIXEL = 5  # of image, mask and cue
+_MOST_BYTES = 64 * 2**20
 
 
 class ShortcutScenes(SegmentationDataModule):
@@ -92,6 +94,8 @@ class ShortcutScenes(SegmentationDataModule):
 class SceneDataset(Dataset[Item]):
     """Draws the scenes of one split of `ShortcutScenes`; an item's id is the split and the index.
 
+    A split that takes at most 64 MiB is drawn once and kept: drawing takes longer than a small network's step.
+
     Args:
         split: Name of the split.
         count: Number of scenes.
@@ -125,13 +129,22 @@ class SceneDataset(Dataset[Item]):
         self.seed = seed
         self.pipeline = pipeline
         self.depth = depth
+        self._drawn: dict[int, Scene] = {}
+        self._kept = count * (depth or 1) * size**2 * _BYTES_A_PIXEL <= _MOST_BYTES
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Item:
-        scene = self.scene(index)
-        return self.pipeline(scene.image, f"{self.split}-{index:05d}", mask=scene.mask, cue=scene.cue)
+        scene = self._drawn.get(index) or self.scene(index)
+        if self._kept:
+            self._drawn[index] = scene
+        # Copies, because a transform may change its arrays in place.
+        return self.pipeline(scene.image.copy(), f"{self.split}-{index:05d}", mask=scene.mask.copy(), cue=scene.cue.copy())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be drawn again."""
+        return self.__dict__ | {"_drawn": {}}
 
     def scene(self, index: int, shift: int = 0) -> Scene:
         """Draw one scene; the same index always gives the same scene.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import matplotlib
@@ -265,8 +266,13 @@ def _outline(axis: Axes, region: Tensor) -> None:
 
 
 def _colours(labels: Tensor) -> Array:
-    colours: Array = np.array([_colour(c) for c in range(256)])[labels.clamp(0, 255).numpy()]
+    colours: Array = _palette()[labels.clamp(0, 255).numpy()]
     return colours
+
+
+@cache
+def _palette() -> Array:
+    return np.array([_colour(c) for c in range(256)])
 
 
 def _colour(index: int) -> tuple[float, float, float]:
