@@ -99,7 +99,7 @@ class PanelDrawer:
         return self._panel(pairs, regions, names, "predictions", images)
 
     def _masks(self, images: AuditImages, unpack: Callable[[Any], Sample]) -> Iterator[tuple[int, str, torch.Tensor]]:
-        """Yield the number, the name and the mask of images, in the seeded order; an image that cannot be read is passed over."""
+        """Yield the number, the name and the mask of images, in the seeded order; passes over an unreadable one."""
         failed, read = 0, 0
         for index in images.order(None, self.seed):
             if read >= _READ * self.max_images:

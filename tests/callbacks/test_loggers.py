@@ -23,7 +23,8 @@ class Before(RandomStates):
 def test_dashboards_draw_no_random_numbers(tmp_path):
     logger = WandbLogger(project="test", save_dir=tmp_path, offline=True)
     before, after = Before(), RandomStates()
-    loop = trainer(before, audit(panels=2, explainers=["dea", "random"]), after, logger=logger, folder=tmp_path, max_epochs=2)
+    audited = audit(panels=2, explainers=["dea", "random"])
+    loop = trainer(before, audited, after, logger=logger, folder=tmp_path, max_epochs=2)
     loop.fit(task(), loader(8, train=True), loader(6))
     assert [same(one, other) for one, other in zip(before.seen, after.seen, strict=True)] == [True] * 5
     assert "audit/dea/deletion_auc" in dict(logger.experiment.summary)

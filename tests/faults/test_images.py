@@ -503,9 +503,7 @@ class Nameless(Squares):
         return None if index == ORDER[1] else {"image": item["image"], "mask": item["mask"]}
 
 
-@fault(
-    "a collate function that leaves images out of batches without names", "they are not drawn into the panel"
-)
+@fault("a collate function that leaves images out of batches without names", "they are not drawn into the panel")
 def test_a_collate_function_that_leaves_images_out() -> None:
     def collate(items: Any) -> Any:
         return default_collate([item for item in items if item is not None])

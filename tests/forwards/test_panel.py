@@ -52,7 +52,8 @@ def test_a_rare_class_is_not_crowded_out():
 def panel() -> Panel:
     torch.manual_seed(0)
     regions = [torch.rand(5, 7) > 0.5 for _ in range(3)] + [torch.rand(3, 3) > 0.5]
-    return Panel(torch.tensor([9, 9, 2, 4]), torch.tensor([1, 2, 1, 0]), regions, ["i9", "i9", "i2", "i4"], "masks", "seed 0")
+    images, classes, names = torch.tensor([9, 9, 2, 4]), torch.tensor([1, 2, 1, 0]), ["i9", "i9", "i2", "i4"]
+    return Panel(images, classes, regions, names, "masks", "seed 0")
 
 
 def test_targets_of_a_batch_stand_in_its_order():
