@@ -364,9 +364,9 @@ class Auditor:
             counts[score_key(explainer, "unscored")] = torch.tensor(float(missing))
         for name, metrics in self._metrics.items():
             rows = [row for row in records if row["explainer"] == (name or first)]
-            for key in metrics:
-                if scored := [row[key] for row in rows if key in row]:
-                    counts[f"{score_key(name, key)}/targets"] = torch.tensor(float(sum(map(isfinite, scored))))
+            for key in (key for key, metric in metrics.items() if isinstance(metric, TargetMean)):
+                scored = sum(isfinite(row[key]) for row in rows)
+                counts[f"{score_key(name, key)}/targets"] = torch.tensor(float(scored))
         return counts
 
     def records(self) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from segaudit.attribution import DEA, IntegratedGradients, RegionEffects, Salien
 from segaudit.attribution.context import attribution_context
 from segaudit.attribution.fusion import equal_mass
 from segaudit.forwards import Probe
+from segaudit.forwards.removal_order import tie_keys, tie_order
 from segaudit.forwards.target import Targets, TargetSelector, target_confidence
 from segaudit.intervention import ConstantFill, Fill, GridRegions, Intervention, MeanFill, Regions, SuperpixelRegions
 
@@ -207,7 +208,8 @@ def slow_area(model: nn.Module, x: Tensor, targets: Targets, n: int, values: Ten
     b, c, region = int(targets.image_index[n]), int(targets.class_index[n]), targets.region[n]
     before = slow_score(model, x[b], c, region)
     flat = values.flatten().tolist()
-    order = sorted(range(len(flat)), key=lambda p: (-flat[p], p))
+    ties = tie_order(tie_keys(x), len(flat))[b].tolist()  # of equals, the one that comes first here
+    order = sorted(ties, key=lambda p: -flat[p])
     points = []
     for count in [round((k / 4) ** 2 * len(flat)) for k in range(5)]:
         chosen = torch.zeros(len(flat), dtype=torch.bool)

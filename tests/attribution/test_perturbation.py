@@ -182,7 +182,8 @@ def test_rise_finds_the_only_pixels_that_count() -> None:
 
     one = torch.zeros(1, dtype=torch.long)
     targets = Targets(one, one + 1, torch.ones(1, 28, 28, dtype=torch.bool))
-    first, other = (RISE(2000, seed=seed)(Lambda(shown), x, targets)[0] for seed in (0, 1))
+    dark = Intervention(ConstantFill())
+    first, other = (RISE(2000, seed=seed)(Lambda(shown), x, targets, intervention=dark)[0] for seed in (0, 1))
     assert bool(patch.flatten()[first.argmax()])
     assert float(first[patch].min()) > 5 * float(first[:, :8].abs().max())
     assert not torch.equal(first, other)
@@ -216,12 +217,12 @@ def test_a_sweep_of_many_classes_costs_the_forwards_of_one(explainer: Explainer,
     every = TargetSelector(min_area=0, max_per_image=9)(logits_of(Net(), x))
     one, few = every[every.position == 0], uneven_targets(Net(), x)
     assert len(every) > len(one) == len(x)
-    whole = 2 if isinstance(explainer, KernelSHAP | LIME) else 1  # S(x), and S of the filled image
+    asks_filled = isinstance(explainer, KernelSHAP | LIME)
     for targets in (one, every, few):
         model = Counting(Net())
         explainer(model, x, targets, intervention=intervention)
         with_targets = len(targets.image_index.unique())
-        assert model.images == with_targets * forwards + whole * len(x)
+        assert model.images == with_targets * (forwards + asks_filled) + len(x)  # S(x), and S of the filled image
         assert max(model.batches) == 5
 
 

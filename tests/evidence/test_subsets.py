@@ -130,7 +130,7 @@ def test_one_forward_of_a_set_serves_all_targets_of_an_image() -> None:
     assert probe.model.images - before == with_targets * 3 * 4
     before = probe.model.images
     trace_segment_deletion(probe, some_maps(probe.targets), steps=5)
-    assert probe.model.images - before == len(probe.targets) * 5 + len(probe.images)  # once, everything filled
+    assert probe.model.images - before == len(probe.targets) * 5 + with_targets  # once, everything filled
 
 
 @KINDS

@@ -1,7 +1,7 @@
 """Faults and oddities of networks, explainers and metrics."""
 
 import random
-from math import isnan
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
@@ -290,7 +290,7 @@ def test_an_explainer_that_fails_later() -> None:
         loop = fit(audited, max_epochs=2)
     assert loop.current_epoch == 2
     assert [epoch["audit/lost"] for epoch in audited.epochs] == [0, 4]
-    assert [isnan(epoch[GAP]) for epoch in audited.epochs] == [False, True]
+    assert [isnan(epoch[GAP]) for epoch in audited.epochs] == [False, False]
 
 
 @fault("an explainer that fails once", "the block is audited again, image by image; nothing is lost")
@@ -621,7 +621,9 @@ def test_activations_that_are_computed_again() -> None:
     plain, recomputed = TinyNetwork(), Recomputed(False)
     recomputed.network.load_state_dict(plain.state_dict())
     one, other = (update(model, pictures(), explainers=["saliency"]).records() for model in (plain, recomputed))
-    assert [row["deletion_auc"] for row in one] == [row["deletion_auc"] for row in other] != []
+    plain_areas, areas = ([row["deletion_auc"] for row in rows] for rows in (one, other))
+    assert any(map(isfinite, areas))
+    assert plain_areas == pytest.approx(areas, nan_ok=True, abs=0)
 
 
 @fault("the same by the old way (use_reentrant=True), which gives images no gradient", "an error before training begins")
@@ -760,7 +762,7 @@ def test_a_metric_that_never_computes() -> None:
 COMPUTE = "the scores of the audit could not be computed, and training goes on. ArithmeticError: the metric broke"
 
 
-@fault("a metric whose compute fails later", "told of; the scores of that audit are NaN; training goes on")
+@fault("a metric whose compute fails later", "told of; means come from the panel's series; training goes on")
 def test_a_metric_that_computes_no_more() -> None:
     audited = unfinished(3)  # once before training, once in the first epoch
     with pytest.warns(UserWarning, match=COMPUTE) as said:
@@ -783,4 +785,4 @@ def test_a_metric_that_computes_no_more_may_end_the_run() -> None:
 def test_a_metric_that_cannot_do_without_targets() -> None:
     with pytest.warns(UserWarning, match=COMPUTE):
         loop = fit(unfinished(1, selector=TargetSelector(min_area=1.0)))
-    assert logged(loop, "images", "targets") == [4, 0]
+    assert logged(loop, "images", "targets") == [0, 0]

@@ -170,7 +170,9 @@ def test_the_order_of_explainers_does_not_change_their_bills() -> None:
         forth = [cost(make(), one).forwards for make in makers]
         back = [cost(make(), other).forwards for make in reversed(makers)][::-1]
         assert forth == back
-    assert forth[2] == R * B + B * BOTH + 6 * len(DEA().weights) * B + 2 * B  # two fills
+    assert (
+        forth[2] == R * B + B * BOTH + 6 * len(DEA().weights) * B + B
+    )  # an image is filled only by the fills that its targets have
     assert forth[4] == 2 * B * BOTH  # a gradient does not ask for fills
 
 

@@ -149,7 +149,7 @@ def test_a_configuration_runs(path, own_folder, monkeypatch):
     assert list(first.glob("checkpoints/*.ckpt"))
     if any(one["class_path"].endswith("AttributionAudit") for one in config["trainer"].get("callbacks", [])):
         assert float(scored(first)["audit/images"]) == 1
-        assert sorted(entry.suffix for entry in first.glob("audit/*")) == [".parquet", ".png"]
+        assert sorted(entry.suffix for entry in first.glob("audit/*")) == [".csv", ".parquet", ".png"]
 
     # What was saved says all that was resolved, and is understood as it is. One run stands for all: equal configurations
     # are equal runs.

@@ -335,6 +335,8 @@ class Probe:
     def _ask_filled(self) -> Tensor:
         """Confidence in each target when its whole image is filled, ``(N,)``: one forward for each fill of an image."""
         images = self.targets.image_index
+        if not len(images):
+            return self.images.new_zeros(0)
         scenes, scene_of = (self.fill_index * len(self.images) + images).unique(return_inverse=True)
         filled = self.filled.flatten(0, 1)[scenes]
         return target_confidence(forward(self.model, filled, self.batching)[scene_of], self.targets)

@@ -130,7 +130,7 @@ def second_fill_gap(
     second_insertion_curve: Tensor,
     second_insertion_fractions: Tensor,
 ) -> Tensor:
-    """Compute the faithfulness gap under a second fill: does the map hold when pixels are replaced by something else?
+    """Compute the faithfulness gap under a second fill, which tells whether a map holds when something else replaces pixels.
 
     :func:`faithfulness_gap` on shorter curves, in which each target is filled by the fill that differs next most from its
     region. Higher is better, about 0 for a random map. A finding that the second fill does not share may be one of the fill.

@@ -86,6 +86,7 @@ class SecondFillGap(TargetMean):
     """Average :func:`segaudit.functional.second_fill_gap` over targets."""
 
     higher_is_better = True
+    score_range = (-1.0, 1.0)
     plot_lower_bound = -40.0
     plot_upper_bound = 40.0
 
