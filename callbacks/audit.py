@@ -137,6 +137,7 @@ class AttributionAudit(Callback):
         self._policy = ErrorPolicy(prefix, on_error)
         self._loop = AuditLoop(self.auditor, self.unpack, self._policy, panels)
         self._title = ""
+        self._drawn = False
         self._fresh = False
         self._epoch_started = time.perf_counter()
 
@@ -225,6 +226,7 @@ class AttributionAudit(Callback):
             self.panel, self.series = None, TargetSeries()
         if self.panel is None:
             self.panel = self._drawer.from_masks(trainer, images, self.unpack, audited.classes, audited.channels)
+        self._drawn = True
         if self.panel is not None:
             warn_if_random(images, self.unpack, self.panel, self.prefix)
 
@@ -297,6 +299,9 @@ class AttributionAudit(Callback):
             images = AuditImages(trainer, pl_module, loaders)
             most = self.max_images if self.offline is None else self.offline.max_images
             on_batch = None if self.offline is None else self.offline.add
+            if trainer.state.fn == "fit" and not self._drawn:  # the first validation comes after several epochs
+                with self._policy.warn_on_error(trainer, "the panel could not be drawn"):
+                    self._draw(trainer, images, self._loop.try_one(trainer, images, self.seed))
             panel = self.panel if trainer.state.fn == "fit" else None
             order = images.order(most, self.seed) if panel is None else panel.order
             found = self._loop.run(trainer, images, order, self._block(trainer), deadline, on_batch, panel)
@@ -325,7 +330,7 @@ class AttributionAudit(Callback):
 
     def _follow(self, trainer: Trainer, images: AuditImages, found: AuditResult) -> None:
         """Add the audit to the series, and replace its scores by those that can be compared with other epochs'."""
-        if self.panel is None:
+        if self.panel is None and self._drawn:
             self.panel = self._drawer.from_predictions(images, found.targets, int(found.values["images"]))
         keys = [key for key in found.values if f"{key}/targets" in found.values]
         if self.panel is None:

@@ -51,9 +51,6 @@ def test_every_key_has_its_direction_before_anything_is_logged(fitted):
         expected[f"audit/{explainer}/unscored"] = "last"
     expected |= dict.fromkeys(("audit/images", "audit/targets", "audit/seconds"), "last")
     expected |= dict.fromkeys(("audit/lost", "audit/not_learnt"), "min")
-        "audit/lost": "min",
-        "audit/not_learnt": "min",
-    }
     said = {}
     for key, metric in run.metrics.items():
         kept = {name for name in ("min", "max", "last") if getattr(metric.summary, name)}

@@ -99,6 +99,14 @@ def test_a_class_counts_from_the_epoch_in_which_it_has_been_learnt(capsys):
     assert watch.logged[2][LEAKAGE] == pytest.approx(sum(three) / len(three), abs=1e-6)
 
 
+def test_a_first_validation_after_several_epochs_draws_from_masks_too():
+    watch, audited = Watch(), quick(max_images=6, every_n_epochs=2)
+    trainer(audited, watch, max_epochs=4, check_val_every_n_epoch=2).fit(task(), loader(8, train=True), loader(6))
+    assert audited.panel.origin == "masks"
+    assert audited.series.audits == [1, 3]
+    assert places(watch.rows[0]) == places(watch.rows[1])
+
+
 class NoMasks(Dataset[Any]):
     def __len__(self) -> int:
         return 6

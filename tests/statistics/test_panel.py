@@ -107,6 +107,20 @@ def test_a_model_that_calls_everything_one_class_has_not_learnt_it():
     assert np.isnan(series.means("dea/leakage")[0]).all()
 
 
+def test_targets_that_cannot_have_a_score_do_not_count_as_missing():
+    series = TargetSeries()
+    found = rows({1: [0.5, NAN, NAN]}, {1: [0.9] * 3})
+    for row in found:
+        row["cue_effect"] = row["leakage"]
+    for row in found[1:]:
+        row["reason"] = "no cue"
+    series.add(0, found)
+    assert series.means("dea/cue_effect")[1].tolist() == [1.0]
+    assert series.means("dea/cue_effect")[0].tolist() == [0.5]
+    assert series.of_audit("dea/cue_effect", 0) == {"i0|1|0": 0.5}
+    assert series.means("dea/leakage")[1].tolist() == pytest.approx([1 / 3])  # this one could be had
+
+
 def test_an_audit_that_is_repeated_replaces_itself_and_what_came_after():
     series = TargetSeries()
     for epoch in range(3):

@@ -124,6 +124,7 @@ class TargetSeries:
         self.targets = list(targets)
         self.joined: dict[int, int] = {}
         self._scores: dict[str, list[list[float]]] = {}
+        self._inapplicable: dict[str, set[int]] = {}
 
     def __len__(self) -> int:
         return len(self.audits)
@@ -154,6 +155,9 @@ class TargetSeries:
                 for name, value in row.items()
                 if isinstance(value, float) and name not in NO_SCORES and (scores is None or name in scores)
             }
+            reasons = str(row.get("reason", "")).split("; ")
+            for name in (name for reason in reasons for name in INAPPLICABLE.get(reason, ()) if name in values):
+                self._inapplicable.setdefault(f"{row['explainer']}/{name}", set()).add(place)
             for name, value in values.items():
                 found.setdefault(f"{row['explainer']}/{name}", {})[place] = value
             confident = row["confidence"] >= LEARNT if "confidence" in row else np.isfinite(list(values.values())).any()
@@ -189,9 +193,11 @@ class TargetSeries:
     def means(self, key: str) -> tuple[Table, Table]:
         """Return the adjusted mean of each audit ``(audits,)``, and the share of the joined targets it has scored.
 
-        The mean is NaN where the share is below 0.8.
+        The mean is NaN where the share is below 0.8. Targets that cannot have the score, such as images without a cue, do
+        not count in the share.
         """
-        table, counts = self.table(key), self._counts()
+        apply = [place for place in range(len(self.targets)) if place not in self._inapplicable.get(key, ())]
+        table, counts = self.table(key)[:, apply], self._counts()[:, apply]
         means, _ = panel_means(table)
         with np.errstate(invalid="ignore"):
             share = np.isfinite(table).sum(axis=1) / counts.sum(axis=1)
@@ -203,8 +209,8 @@ class TargetSeries:
         row, counts = self.table(key)[place], self._counts()[place]
         return {
             "|".join(map(str, target)): float(value)
-            for target, value, joined in zip(self.targets, row, counts, strict=True)
-            if joined
+            for n, (target, value, joined) in enumerate(zip(self.targets, row, counts, strict=True))
+            if joined and n not in self._inapplicable.get(key, ())
         }
 
     def scored(self, key: str) -> int:
@@ -218,6 +224,7 @@ class TargetSeries:
             "targets": [list(target) for target in self.targets],
             "joined": dict(self.joined),
             "scores": {key: [list(row) for row in rows] for key, rows in self._scores.items()},
+            "inapplicable": {key: sorted(places) for key, places in self._inapplicable.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -226,6 +233,7 @@ class TargetSeries:
         self.targets = [(str(image), int(one), int(number)) for image, one, number in state["targets"]]
         self.joined = dict(state["joined"])
         self._scores = {key: [list(row) for row in rows] for key, rows in state["scores"].items()}
+        self._inapplicable = {key: set(places) for key, places in state["inapplicable"].items()}
 
     def _counts(self) -> NDArray[np.bool_]:
         """Tell which targets count at which audit, ``(audits, targets)``: those of classes that have joined."""
@@ -239,5 +247,7 @@ class TargetSeries:
         self.joined = {one: place for one, place in self.joined.items() if place < keep}
 
 
+#: By reason, the scores that a target cannot have, whatever the model: they do not count as missing.
+INAPPLICABLE: Mapping[str, tuple[str, ...]] = {"no cue": ("cue_mass", "cue_effect")}
 #: Columns of records with floating-point values that are no scores.
 NO_SCORES: frozenset[Hashable] = frozenset({"area", "predicted_area", "confidence", "image_iou"})
