@@ -138,7 +138,7 @@ def test_passes_without_gradients_are_in_the_precision_that_is_told(precision: P
     exact = scores(model, None)
     assert model.passes == {(False, torch.float32), (True, torch.float32)}
     for name, value in found.items():
-        torch.testing.assert_close(value, exact[name], rtol=0, atol=0.02, equal_nan=True)
+        torch.testing.assert_close(value, exact[name], rtol=0, atol=0.03, equal_nan=True)
 
 
 def test_an_effect_that_half_precision_cannot_tell_from_none_is_none() -> None:

@@ -45,10 +45,11 @@ def test_two_lines_are_enough(own_folder):
     assert scores["audit/random/stability"].abs() < 0.2
     assert scores["val_loss"] > 0
     # Lightning's own default logger and root folder serve as well as ours.
-    assert (
-        sorted(path.suffix for path in own_folder.glob("lightning_logs/version_0/audit/*"))
-        == [".parquet"] * 2 + [".png"] * 2
-    )
+    assert sorted(path.suffix for path in own_folder.glob("lightning_logs/version_0/audit/*")) == [
+        ".csv",
+        *[".parquet"] * 2,
+        *[".png"] * 2,
+    ]
 
 
 def test_the_readme_shows_this_module():

@@ -66,7 +66,8 @@ def audited(model: nn.Module, x: Tensor, names: list[str], metrics: list[str], r
 
 def test_a_volume_of_one_slice_is_an_image_bit_for_bit():
     names = ["saliency", "integrated_gradients", "smooth_grad", "region_effects", "dea", "random", "edges"]
-    metrics = [name for name in METRICS if name != "road"]  # whose solver stops at a tolerance
+    # ROAD's solver stops at a tolerance, and maps of two images are compared on a grid of the space's own dimensions.
+    metrics = [name for name in METRICS if name not in {"road", "stability", "robustness_pearson"}]
     regions = SuperpixelRegions([4, 9])
     flat, solid = images(), images()[:, :, None]
     expected = audited(Net(), flat, names, metrics, regions)
@@ -85,7 +86,8 @@ def test_every_explainer_and_score_of_one_slice():
         for key, value in other.items():
             if isinstance(value, float) and not math.isnan(value):
                 scored += 1
-                assert one[key] == pytest.approx(value, rel=2e-3, abs=2e-3), (one["explainer"], key)
+                close = 2e-2 if key in ("stability", "robustness_pearson") else 2e-3  # their grids differ
+                assert one[key] == pytest.approx(value, rel=close, abs=close), (one["explainer"], key)
             else:
                 assert repr(one[key]) == repr(value), (one["explainer"], key)
     assert scored > 8 * len(names) * 20

@@ -133,7 +133,7 @@ def balanced(
 
     Example:
         >>> balanced({4: {0: 0.9, 1: 0.1}, 2: {0: 1.0}, 3: {0: 0.5, 1: 0.5}}, max_images=2, max_per_image=2)
-        [(4, 0), (4, 1), (3, 0), (3, 1)]
+        [(4, 0), (4, 1), (2, 0)]
 
     """
     having: dict[int, list[int]] = {}

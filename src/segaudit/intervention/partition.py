@@ -139,7 +139,16 @@ class ScatteredRegions(SuperpixelRegions):
         size = images.shape[2:]
         cells = _cells(size, count)
         keys = randomness.combine(randomness.image_keys(images, self.seed), _SCATTER)
-        shift = randomness.uniform(keys, (prod(cells), len(size)))
+        # The last axes draw alike, and an axis that is not cut draws nothing: a thin volume is cut like its slices.
+        shift = torch.stack(
+            [
+                randomness.uniform(randomness.combine(keys, len(size) - axis), (prod(cells),))
+                if cells[axis] > 1
+                else torch.full((len(keys), prod(cells)), 0.5, device=keys.device)
+                for axis in range(len(size))
+            ],
+            dim=-1,
+        )
         box = torch.stack(torch.unravel_index(torch.arange(prod(cells), device=images.device), cells), dim=1)
         centres = (box + shift).double()  # in units of a box's sides
         grid = torch.meshgrid(
