@@ -1,4 +1,4 @@
-"""How often decisions are wrong: intervals, verdicts, alarms and choices of the public functions, on simulated scores.
+"""Counts how often decisions are wrong: intervals, verdicts, alarms and choices of public functions, on simulated scores.
 
     python benchmarks/decisions.py > tables.md     (about four minutes on one core)
     python benchmarks/decisions.py --quick
@@ -91,7 +91,7 @@ SHAPES: dict[str, tuple[Callable[[Random, int], tuple[Vector, Vector]], float]] 
 
 
 def coverage(trials: int, seed: int, quick: bool) -> list[str]:
-    """How often 95 % intervals of levels hold the true mean, and how wide they are; Student's t beside them."""
+    """Count how often 95 % intervals of levels hold the true mean, and measure their width; Student's t beside them."""
     heads = ["shape", *(f"n = {n}" for n in COUNTS), *(f"width, n = {n}" for n in COUNTS), *(f"t, n = {n}" for n in COUNTS)]
     table = Table("Coverage of 95 % intervals of levels (at least 0.93)", heads, trials, quick)
     for place, (shape, (draw, truth)) in enumerate(SHAPES.items()):
@@ -145,7 +145,7 @@ NULLS: dict[str, tuple[Callable[[Random, int], Vector], float | None]] = {
 
 
 def verdicts(trials: int, seed: int, quick: bool) -> list[str]:
-    """How often the verdict is above or below where there is no difference, and how often it finds one."""
+    """Count how often the verdict is above or below where there is no difference, and how often it finds one."""
     counts = (6, 12) if quick else (6, 12, 24)
     heads = ["differences", *(f"above, n = {n}" for n in counts), *(f"below, n = {n}" for n in counts)]
     table = Table(
@@ -221,7 +221,7 @@ def first_alarm(series: Sequence[Vector]) -> float:
 
 
 def alarms(trials: int, seed: int, quick: bool) -> list[str]:
-    """How often series in which nothing changes raise an alarm, and how soon changes do."""
+    """Count how often series in which nothing changes raise an alarm, and measure how soon changes do."""
     together = (1, 2, 4)
     heads = ["common noise, target noise", *(f"{k} score{'s' * (k > 1)}" for k in together)]
     false = Table(

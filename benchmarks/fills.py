@@ -1,4 +1,4 @@
-"""How much of each target's score the fills leave when the whole image is filled: alone, in pairs, in threes.
+"""Measures how much of each target's score the fills leave when the whole image is filled: alone, in pairs, in threes.
 
     python benchmarks/fills.py --root data/camvid [--weights runs/benchmarks] [--images 40] [--per-image 3] [--out all.json]
     python benchmarks/fills.py --data planted
@@ -66,7 +66,7 @@ SHOWN = 12
 
 
 class Measured(NamedTuple):
-    """What F fills do to one network's N targets.
+    """Holds what F fills do to one network's N targets.
 
     Attributes:
         residual: share of S(x) that each fill leaves, ``(F, N)``.

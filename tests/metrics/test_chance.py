@@ -1,4 +1,4 @@
-"""How alike maps of different images are, and stability above that."""
+"""The likeness of maps of different images, and stability above it."""
 
 import json
 import math

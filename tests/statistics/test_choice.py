@@ -1,4 +1,4 @@
-"""What the best of many candidates is worth: against a slow loop, and without optimism."""
+"""The worth of the best of many candidates: against a slow loop, and without optimism."""
 
 import random
 

@@ -55,7 +55,7 @@ def part(
         samples: number of audited images.
         controls: the explainers that are controls.
         main: the explainer of the verdict; by default ``dea``, else the first that is no control.
-        ranges: lowest and highest value by score, None for a score without a range; by default those of segaudit's scores.
+        ranges: lowest and highest value by score, None for a score without a range. Defaults to those of segaudit's scores.
 
     """
     explainers = list(dict.fromkeys(row["explainer"] for row in records))

@@ -20,7 +20,7 @@ def resplit(table: ArrayLike, eligible: ArrayLike | None = None, sign: int = -1,
 
     Args:
         table: score by candidate and unit, ``(K, U)``. NaN is left out of means; adjust the table first where many are.
-        eligible: whether a candidate may be chosen, ``(K,)``; by default all.
+        eligible: whether a candidate may be chosen, ``(K,)``. Defaults to all.
         sign: 1 if higher is better, -1 if lower is.
         seed: seed of the halvings.
 

@@ -87,7 +87,7 @@ class DriftAlarm:
 
     @property
     def raised(self) -> bool:
-        """Whether the alarm was on at the latest audit."""
+        """True if the alarm was on at the latest audit."""
         return self._raised
 
     def update(self, mean: float) -> bool:

@@ -61,7 +61,7 @@ def level_interval(
 
     Args:
         values: one value per target, ``(N,)``; NaN is left out, and values outside the range are clipped to it.
-        units: the unit of each value, ``(N,)``: its image, patient or sequence. By default every value is a unit.
+        units: the unit of each value, ``(N,)``: its image, patient or sequence. Defaults to one unit per value.
         low: lowest possible value.
         high: highest possible value.
         level: share of such intervals that should contain the true mean, in (0, 1).
