@@ -65,7 +65,7 @@ class AttributionAudit(Callback):
         batch_size: number of images that are explained at once. Defaults to a training batch in ``fit``, and to 8
             elsewhere. Passes are then no larger, unless ``max_batch`` is set; docs/speed.md lists the memory it takes.
         time_budget: share of the epoch's training time that an audit may take in ``fit``; at least one batch is audited.
-            The images are a prefix of one fixed order, so that epochs stay comparable.
+            An audit that is cut short leaves out targets of the panel; below 80 % of them its scores are NaN.
         panels: number of targets to draw.
         seed: seed of the choice of images.
         prefix: prefix of the keys in the log; two audits in one Trainer need different ones.
